@@ -1,0 +1,1 @@
+//! Win rates, judge agreement and their intervals, read from a run on disk

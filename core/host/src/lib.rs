@@ -1,0 +1,1 @@
+//! Finds plugins by name and makes them from their options

@@ -1,0 +1,1 @@
+//! What every plugin of a kind must obey, as proptest properties over a trait object

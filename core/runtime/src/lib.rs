@@ -1,0 +1,1 @@
+//! The Meta-Rewarding loop: config, stages, run store, seeds, resume, events

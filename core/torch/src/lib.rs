@@ -1,0 +1,1 @@
+//! libtorch engine: causal language models, generation, log-probabilities, training

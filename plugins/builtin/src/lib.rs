@@ -1,0 +1,1 @@
+//! The plugins that are linked into the metareward binary

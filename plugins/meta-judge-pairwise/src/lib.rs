@@ -1,0 +1,1 @@
+//! Meta-judge: every two judgments in both orders, weighted against position bias

@@ -1,0 +1,1 @@
+//! Preference optimizer: direct preference optimization

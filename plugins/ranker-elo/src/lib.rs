@@ -1,0 +1,1 @@
+//! Ranker: Elo ratings by maximum likelihood

@@ -1,0 +1,1 @@
+//! Rubric: five points added up, read from the last line of the judgment

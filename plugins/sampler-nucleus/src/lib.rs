@@ -1,0 +1,1 @@
+//! Sampler: temperature, top-p, top-k, min-p, the same for every draw

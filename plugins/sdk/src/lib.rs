@@ -1,0 +1,1 @@
+//! What a plugin author needs: options from JSON, templates, seeded draws

@@ -1,0 +1,1 @@
+//! Selector: shortest of the best, longest of the worst

@@ -1,0 +1,1 @@
+//! Task: small list puzzles with an exact oracle

@@ -1,0 +1,1 @@
+//! End-to-end, crash, parity and command-line tests.
