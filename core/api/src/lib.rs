@@ -26,7 +26,7 @@ pub use engine::{
 };
 pub use meta_judge::{MetaJudge, MetaJudgeItem, PositionWins, VerdictSet, Weighed, WeightScope};
 pub use optimizer::{Optimizer, PairLogProbs, PreferenceLoss};
-pub use plugin::{Kind, Plugin, PluginError, PluginInfo};
+pub use plugin::{API_VERSION, Kind, OptionError, Plugin, PluginError, PluginInfo};
 pub use ranker::{BattleMatrix, Ranker, Rating, Remark};
 pub use record::{
     Judgment, Match, Message, NoPair, Pair, PairKind, PairSide, Prompt, PromptId, RatedResponse, Response, Role,

@@ -84,6 +84,15 @@ pub trait MetaJudge: Plugin {
     /// When the plugin itself fails; an unreadable text is not an error.
     fn parse(&self, texts: &[&str]) -> Result<Vec<Result<Winner, Unreadable>>, PluginError>;
 
+    /// The line that a meta-judge ends with when `winner` wins. `None`: the plugin does not say, and the law that such a
+    /// line parses back to its winner is not checked.
+    ///
+    /// # Errors
+    /// When the plugin cannot answer.
+    fn closing_line(&self, _winner: Winner) -> Result<Option<String>, PluginError> {
+        Ok(None)
+    }
+
     /// Battle matrices from verdicts; `wins[i]` are the wins by position in the scope of `sets[i]`.
     ///
     /// # Errors

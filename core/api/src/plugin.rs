@@ -38,6 +38,9 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Version of the plugin contract, semantic: a plugin made for another major version is refused.
+pub const API_VERSION: &str = "0.1.0";
+
 /// A plugin's name and version, recorded with every run that uses it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginInfo {
@@ -88,3 +91,35 @@ impl fmt::Display for PluginError {
 }
 
 impl std::error::Error for PluginError {}
+
+/// Why options were refused, before the run starts. The message is a lowercase fragment that says what was expected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionError {
+    /// The option, where the error is about one.
+    pub key: Option<String>,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl OptionError {
+    /// An error about the options as a whole.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { key: None, message: message.into() }
+    }
+
+    /// An error about one option.
+    pub fn at(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: Some(key.into()), message: message.into() }
+    }
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "option `{key}`: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for OptionError {}

@@ -55,6 +55,15 @@ pub trait Rubric: Plugin {
     /// When the plugin itself fails; an unreadable text is not an error.
     fn parse(&self, texts: &[&str]) -> Result<Vec<Result<f64, Unreadable>>, PluginError>;
 
+    /// The line that a judge ends with when it gives `score`. `None`: the rubric does not say, and the law that such a
+    /// line parses back to its score is not checked.
+    ///
+    /// # Errors
+    /// When the plugin cannot answer.
+    fn closing_line(&self, _score: f64) -> Result<Option<String>, PluginError> {
+        Ok(None)
+    }
+
     /// The reward of each response from its valid scores: `None` where there are none.
     ///
     /// # Errors

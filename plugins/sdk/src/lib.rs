@@ -1,1 +1,14 @@
-//! What a plugin author needs: options from JSON, templates, seeded draws
+//! What a plugin author needs: options from JSON ([`Options`], [`FromOptions`]), prompt templates into which foreign
+//! text can be put safely ([`Template`]), and closing lines read from a model's answer ([`ClosingLine`]).
+//!
+//! A plugin is a type that implements one of the traits of `metareward-api` and [`FromOptions`]. The host makes it
+//! from the JSON object that a config gives.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod closing;
+pub mod options;
+pub mod template;
+
+pub use closing::{ClosingError, ClosingLine, Hit, Token};
+pub use options::{FromOptions, Options, default_options, nearest, read_options, resolve_options};
+pub use template::{Guard, Template, TemplateError};

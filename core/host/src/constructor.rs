@@ -1,0 +1,47 @@
+//! How a plugin is made, whatever its form.
+
+use metareward_api::{OptionError, PluginInfo};
+use metareward_plugin::{FromOptions, default_options, read_options, resolve_options};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where a plugin's code comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// Linked into the binary.
+    BuiltIn,
+}
+
+/// A plugin of kind `P` or why its options were refused.
+pub type Made<P> = Result<Box<P>, OptionError>;
+
+/// Makes one plugin of kind `P` (`dyn Ranker`, `dyn Rubric` …) from options.
+pub struct Constructor<P: ?Sized> {
+    pub(crate) info: PluginInfo,
+    pub(crate) form: Form,
+    pub(crate) sha256: Option<String>,
+    pub(crate) make: Box<dyn Fn(&Value) -> Made<P> + Send + Sync>,
+    pub(crate) resolve: fn(&Value) -> Result<Value, OptionError>,
+}
+
+impl<P: ?Sized + 'static> Constructor<P> {
+    /// The constructor of a plugin that is linked in. `erase` boxes it: `|plugin| Box::new(plugin)`.
+    pub fn built_in<T: FromOptions>(erase: fn(T) -> Box<P>) -> Self {
+        Self {
+            info: T::describe(),
+            form: Form::BuiltIn,
+            sha256: None,
+            make: Box::new(move |options| T::from_options(read_options(options)?).map(erase)),
+            resolve: resolve::<T>,
+        }
+    }
+}
+
+/// `null` asks for the defaults unchecked: an option that a user must give has none that passes.
+fn resolve<T: FromOptions>(options: &Value) -> Result<Value, OptionError> {
+    match options {
+        Value::Null => default_options::<T::Options>().map(Value::Object),
+        given => resolve_options::<T::Options>(given),
+    }
+}
