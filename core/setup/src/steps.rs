@@ -1,0 +1,94 @@
+//! What `cargo quickstart` and `cargo selftest` run once libtorch is there.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::Error;
+
+/// One cargo command.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// What it checks, as printed.
+    pub name: &'static str,
+    /// Arguments to cargo.
+    pub cargo: &'static [&'static str],
+}
+
+/// All of `cargo selftest`, in order. The first failure ends it. The shortened quickstart, with a kill and a resume in
+/// it, is a test of the crate `metareward-tests`, which starts the binary that the third step builds.
+pub const SELFTEST: [Step; 4] = [
+    Step { name: "format", cargo: &["fmt", "--all", "--check"] },
+    Step { name: "lints", cargo: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"] },
+    Step { name: "binaries", cargo: &["build", "--workspace", "--bins"] },
+    Step { name: "tests", cargo: &["test", "--workspace"] },
+];
+
+/// What `cargo quickstart` runs; arguments of the user's follow.
+pub const QUICKSTART: Step = Step {
+    name: "quickstart",
+    cargo: &["run", "--release", "--package", "metareward", "--", "run", "experiments/quickstart"],
+};
+
+/// Runs the steps one after the other; `extra` arguments go to the last. The time of each is told when it ends.
+///
+/// # Errors
+/// The first step that fails, with its exit code.
+pub fn run(root: &Path, steps: &[Step], extra: &[String], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    for (place, step) in steps.iter().enumerate() {
+        say(&format!("{}: cargo {}", step.name, step.cargo.join(" ")));
+        let start = Instant::now();
+        let last = place + 1 == steps.len();
+        let mut command = cargo(root, step);
+        if last {
+            command.args(extra);
+        }
+        let status = command.status().map_err(|source| Error::Start { program: "cargo".into(), source })?;
+        say(&format!(
+            "{}: {} after {} s",
+            step.name,
+            if status.success() { "passed" } else { "failed" },
+            start.elapsed().as_secs()
+        ));
+        if !status.success() {
+            return Err(Error::Failed { what: format!("`cargo {}`", step.cargo.join(" ")), code: status.code() });
+        }
+    }
+    Ok(())
+}
+
+/// Becomes the step's process, so that Ctrl-C reaches the run alone and its exit code is ours. Returns only if that
+/// fails.
+pub fn become_step(root: &Path, step: &Step, extra: &[String]) -> Error {
+    let mut command = cargo(root, step);
+    command.args(extra);
+    replace(command)
+}
+
+#[cfg(unix)]
+fn replace(mut command: Command) -> Error {
+    use std::os::unix::process::CommandExt;
+    Error::Start { program: "cargo".into(), source: command.exec() }
+}
+
+#[cfg(not(unix))]
+fn replace(mut command: Command) -> Error {
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(source) => Error::Start { program: "cargo".into(), source },
+    }
+}
+
+/// The step's command. `cargo run` tells its child about the package it runs; a cargo inside it must not take that for
+/// its own, or it would build everything again.
+fn cargo(root: &Path, step: &Step) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(step.cargo).current_dir(root);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "CARGO" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
