@@ -16,12 +16,15 @@ pub enum Form {
 /// A plugin of kind `P` or why its options were refused.
 pub type Made<P> = Result<Box<P>, OptionError>;
 
+/// Makes a plugin of kind `P` from its options.
+type Make<P> = dyn Fn(&Value) -> Made<P> + Send + Sync;
+
 /// Makes one plugin of kind `P` (`dyn Ranker`, `dyn Rubric` …) from options.
 pub struct Constructor<P: ?Sized> {
     pub(crate) info: PluginInfo,
     pub(crate) form: Form,
     pub(crate) sha256: Option<String>,
-    pub(crate) make: Box<dyn Fn(&Value) -> Made<P> + Send + Sync>,
+    pub(crate) make: Box<Make<P>>,
     pub(crate) resolve: fn(&Value) -> Result<Value, OptionError>,
 }
 
