@@ -1,0 +1,108 @@
+//! Judgments and verdicts to learn from: written in the world's words, with marks that cannot be fully trusted.
+
+use crate::{
+    draws::Draws,
+    mistake::{MISTAKES, add_fillers, imperfect_answer, mistaken_answer},
+    options::TinyWorldOptions,
+    oracle::points,
+    puzzle::Puzzle,
+};
+
+/// A judgment before it is put in words.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks {
+    /// The answer that the judge expects, if it says so.
+    pub(crate) expected: Option<Vec<String>>,
+    /// The score, from 0 to 5.
+    pub(crate) score: u32,
+}
+
+/// An answer to be judged. It is like a demonstration, or has a mistake of a kind chosen evenly.
+pub(crate) fn judged_answer(puzzle: &Puzzle, options: &TinyWorldOptions, draws: &mut Draws) -> Vec<String> {
+    if !draws.chance(options.judge_mistakes) {
+        return imperfect_answer(puzzle, options, draws);
+    }
+    let mut answer = match draws.pick(&MISTAKES) {
+        Some(&mistake) => mistaken_answer(puzzle, mistake, options, draws),
+        None => puzzle.answer(options),
+    };
+    if draws.chance(options.filler) {
+        add_fillers(&mut answer, options, draws);
+    }
+    answer
+}
+
+/// The true points of an answer given as words.
+pub(crate) fn true_points(puzzle: &Puzzle, answer: &[String], options: &TinyWorldOptions) -> u32 {
+    points(&puzzle.list, &puzzle.answer(options), &options.fillers, &answer.join(" "))
+}
+
+/// An imperfect judgment: marks are withheld, given in error, or earned by filler words.
+pub(crate) fn imperfect_marks(
+    puzzle: &Puzzle,
+    answer: &[String],
+    options: &TinyWorldOptions,
+    draws: &mut Draws,
+) -> Marks {
+    let mut score = true_points(puzzle, answer, options);
+    while score > 0 && draws.chance(options.judge_harsh) {
+        score -= 1;
+    }
+    if draws.chance(options.judge_generous) {
+        score += 1;
+    }
+    let fillers = answer.iter().filter(|word| options.fillers.contains(word)).count();
+    score += (0..fillers).filter(|_| draws.chance(options.judge_length_bias)).count() as u32;
+    let mistaken = draws.chance(options.judge_restates_wrong);
+    let expected = options.judge_restates.then(|| match draws.pick(&MISTAKES[..4]) {
+        Some(&mistake) if mistaken => mistaken_answer(puzzle, mistake, options, draws),
+        _ => puzzle.answer(options),
+    });
+    Marks { expected, score: score.min(5) }
+}
+
+impl Marks {
+    /// The judgment's text: the expected answer, five marks, and the closing line `score N`.
+    pub(crate) fn text(&self) -> String {
+        let expected = self.expected.iter().map(|words| format!("want {} : ", words.join(" "))).collect::<String>();
+        let marks: Vec<&str> = (0..5).map(|mark| if mark < self.score { "yes" } else { "no" }).collect();
+        format!("{expected}{}\nscore {}", marks.join(" "), self.score)
+    }
+
+    /// How bad the judgment is: distance to the true points first, then whether it expects a wrong answer.
+    fn badness(&self, truth: u32, right: &[String]) -> (u32, bool) {
+        (self.score.abs_diff(truth), self.expected.as_deref().is_some_and(|expected| expected != right))
+    }
+}
+
+/// Two judgments of one answer and the verdict on them; `None` when the draw gave two that are not worth an example.
+pub(crate) fn meta_example(
+    puzzle: &Puzzle,
+    answer: &[String],
+    options: &TinyWorldOptions,
+    draws: &mut Draws,
+) -> Option<(Marks, Marks, String)> {
+    let first = imperfect_marks(puzzle, answer, options, draws);
+    let second = imperfect_marks(puzzle, answer, options, draws);
+    if first.score == second.score && !draws.chance(options.meta_equal) {
+        return None;
+    }
+    let truth = true_points(puzzle, answer, options);
+    let right = puzzle.answer(options);
+    let (a, b) = (first.badness(truth, &right), second.badness(truth, &right));
+    let first_wins = if first.score != second.score && a.0 == b.0 {
+        Some((first.score > second.score) == draws.chance(options.meta_prefers_high))
+    } else if a == b {
+        None
+    } else {
+        Some(a < b)
+    };
+    let wrong = draws.chance(options.meta_noise);
+    let winner = match first_wins {
+        None => "tie",
+        Some(first_wins) if first_wins != wrong => "A",
+        Some(_) => "B",
+    };
+    let verdict = format!("points {truth}\nwinner {winner}");
+    Some((first, second, verdict))
+}
