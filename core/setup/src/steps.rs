@@ -30,28 +30,29 @@ pub const QUICKSTART: Step = Step {
     cargo: &["run", "--release", "--package", "metareward", "--", "run", "experiments/quickstart"],
 };
 
-/// Runs the steps one after the other; `extra` arguments go to the last. The time of each is told when it ends.
+/// Runs the steps one after the other; `extra` arguments go to the last. Each starts with the time since the first one
+/// started, and nothing is said after the last, so that the output ends with the test runner's own result.
 ///
 /// # Errors
 /// The first step that fails, with its exit code.
 pub fn run(root: &Path, steps: &[Step], extra: &[String], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    let start = Instant::now();
     for (place, step) in steps.iter().enumerate() {
-        say(&format!("{}: cargo {}", step.name, step.cargo.join(" ")));
-        let start = Instant::now();
-        let last = place + 1 == steps.len();
+        let commandline = format!("cargo {}", step.cargo.join(" "));
+        say(&format!(
+            "[{:>4} s] {} of {}, {}: {commandline}",
+            start.elapsed().as_secs(),
+            place + 1,
+            steps.len(),
+            step.name
+        ));
         let mut command = cargo(root, step);
-        if last {
+        if place + 1 == steps.len() {
             command.args(extra);
         }
         let status = command.status().map_err(|source| Error::Start { program: "cargo".into(), source })?;
-        say(&format!(
-            "{}: {} after {} s",
-            step.name,
-            if status.success() { "passed" } else { "failed" },
-            start.elapsed().as_secs()
-        ));
         if !status.success() {
-            return Err(Error::Failed { what: format!("`cargo {}`", step.cargo.join(" ")), code: status.code() });
+            return Err(Error::Failed { what: format!("{} (`{commandline}`)", step.name), code: status.code() });
         }
     }
     Ok(())

@@ -23,17 +23,14 @@ const DISK_FOR_CPU: u64 = 2 << 30;
 /// The same with all of CUDA.
 const DISK_FOR_CUDA: u64 = 11 << 30;
 
-/// One set of tags on every machine, whatever Python runs pip: the libraries in the wheels are the same for all.
-const TAGS: [&str; 8] = [
-    "--only-binary=:all:",
-    "--implementation=cp",
-    "--python-version=3.12",
-    "--platform=manylinux_2_28_x86_64",
-    "--platform=manylinux_2_27_x86_64",
-    "--platform=manylinux_2_25_x86_64",
-    "--platform=manylinux_2_17_x86_64",
-    "--platform=manylinux2014_x86_64",
-];
+/// One set of tags on every machine, whatever Python runs pip: the libraries in the wheels are the same for all. pip
+/// takes a platform to the letter, so every one up to the glibc of the torch wheel is named.
+fn tags() -> Vec<String> {
+    let mut tags = ["--only-binary=:all:", "--implementation=cp", "--python-version=3.12"].map(String::from).to_vec();
+    tags.push("--platform=manylinux2014_x86_64".into());
+    tags.extend((5..=OLDEST_GLIBC.1).map(|minor| format!("--platform=manylinux_2_{minor}_x86_64")));
+    tags
+}
 
 /// Unpacks members of a wheel by their first letters. Arguments: wheel, folder, beginnings.
 const UNPACK: &str = "import sys, zipfile\n\
@@ -61,13 +58,21 @@ pub(crate) fn fetch(
     let size = if cuda { "about 2.7 GB with CUDA" } else { "about 550 MB" };
     say(&format!("fetching libtorch 2.11 with {} ({size})", python.display()));
 
+    let outcome = fetch_into(layout, &python, cuda, say);
+    // After a failure too: the downloads are large, and pip keeps its own copies.
+    remove(&layout.partial())?;
+    outcome
+}
+
+/// Downloads and unpacks in `layout.partial()`, then moves the result to its place.
+fn fetch_into(layout: &Layout, python: &Path, cuda: bool, say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let partial = layout.partial();
     remove(&partial)?;
     let (downloads, unpacked) = (partial.join("downloads"), partial.join("unpacked"));
     for folder in [&downloads, &unpacked, &partial.join("tmp")] {
         fs::create_dir_all(folder).map_err(Error::io("make", folder))?;
     }
-    let pip = Pip { python: &python, downloads: &downloads, tmp: partial.join("tmp") };
+    let pip = Pip { python, downloads: &downloads, tmp: partial.join("tmp") };
     pip.download(&["--no-deps", TORCH])?;
     let torch = wheels(&downloads)?;
     let libraries: &[&str] =
@@ -93,8 +98,7 @@ pub(crate) fn fetch(
         let old = partial.join("old");
         fs::rename(&wheels, &old).map_err(Error::io("move", &wheels))?;
     }
-    fs::rename(&unpacked, &wheels).map_err(Error::io("write", &wheels))?;
-    remove(&partial)
+    fs::rename(&unpacked, &wheels).map_err(Error::io("write", &wheels))
 }
 
 /// Whether the wheels can work here.
@@ -140,7 +144,7 @@ impl Pip<'_> {
     /// Downloads wheels. Its progress goes to standard error.
     fn download(&self, what: &[&str]) -> Result<(), Error> {
         let mut command = Command::new(self.python);
-        command.args(["-m", "pip", "download", "--dest"]).arg(self.downloads).args(TAGS).args(what);
+        command.args(["-m", "pip", "download", "--dest"]).arg(self.downloads).args(tags()).args(what);
         // The system's own temporary folder is often too small for half a gigabyte.
         command.env("TMPDIR", &self.tmp).stdin(Stdio::null()).stdout(std::io::stderr());
         let output = command

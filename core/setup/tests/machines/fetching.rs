@@ -142,6 +142,7 @@ fn a_failed_download_says_why_and_can_be_tried_again() {
     let output = setup(&machine, &[]);
     assert_eq!(output.status.code(), Some(4));
     assert!(said(&output).contains("could not reach its package registry"), "{}", said(&output));
+    assert!(!machine.root().join(".libtorch/partial").exists());
     machine.python("bin", None, PIP);
     assert!(setup(&machine, &[]).status.success());
 }
