@@ -1,0 +1,165 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Meta-Rewarding experiments: a model answers, judges its answers, judges its judgments, and learns from both.
+#[derive(Debug, Parser)]
+#[command(name = "metareward", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print machine-readable JSON on standard output instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// One subcommand each.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an experiment, or go on with one that was stopped.
+    Run(RunArgs),
+    /// Say what a run will cost before it starts: calls, tokens, memory and disk per stage.
+    Plan(PlanArgs),
+    /// Let a model answer a prompt.
+    Generate(GenerateArgs),
+    /// Log-probability of a completion, in sum and per token.
+    Logprobs(LogprobsArgs),
+    /// Make the small model that an experiment starts from, as its `seed-model.toml` says.
+    SeedModel(SeedModelArgs),
+    /// Print the table of a run that has finished, or of the part that is there.
+    Table(TableArgs),
+    /// Say what was found on this machine and, for what is missing, what to do.
+    Doctor,
+}
+
+/// An experiment and changes to it.
+#[derive(Debug, Args)]
+pub struct ExperimentArgs {
+    /// Folder with an `experiment.toml`, or the file itself.
+    pub experiment: PathBuf,
+    /// Change a value: `--set train.learning_rate=1e-5`. May be given many times; the last one wins.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `metareward run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The experiment.
+    #[command(flatten)]
+    pub experiment: ExperimentArgs,
+    /// Folder under which run folders are made.
+    #[arg(long, default_value = "runs")]
+    pub runs: PathBuf,
+    /// The run folder itself, instead of `<runs>/<name>-<seed>`.
+    #[arg(long)]
+    pub run: Option<PathBuf>,
+}
+
+/// `metareward plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The experiment.
+    #[command(flatten)]
+    pub experiment: ExperimentArgs,
+}
+
+/// `metareward generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Model folder, or a model id on the Hugging Face hub.
+    #[arg(long)]
+    pub model: String,
+    /// What the person says.
+    #[arg(long)]
+    pub prompt: String,
+    /// Instructions before it.
+    #[arg(long)]
+    pub system: Option<String>,
+    /// Take the most probable token at every step.
+    #[arg(long)]
+    pub greedy: bool,
+    /// Longest answer in tokens.
+    #[arg(long, default_value_t = 256)]
+    pub max_tokens: u32,
+    /// Divides the logits.
+    #[arg(long, default_value_t = 0.8, conflicts_with = "greedy")]
+    pub temperature: f64,
+    /// Keeps the smallest set of tokens whose probability reaches this.
+    #[arg(long, default_value_t = 0.95)]
+    pub top_p: f64,
+    /// Keeps this many of the most probable tokens.
+    #[arg(long)]
+    pub top_k: Option<u32>,
+    /// Keeps tokens at least this probable relative to the most probable one.
+    #[arg(long, default_value_t = 0.0)]
+    pub min_p: f64,
+    /// Ends the answer; may be given many times.
+    #[arg(long)]
+    pub stop: Vec<String>,
+    /// Number of answers.
+    #[arg(long, short = 'n', default_value_t = 1)]
+    pub count: u32,
+    /// Seed of the first answer; the following ones take the following seeds.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where and how to compute.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// `metareward logprobs`.
+#[derive(Debug, Args)]
+pub struct LogprobsArgs {
+    /// Model folder, or a model id on the Hugging Face hub.
+    #[arg(long)]
+    pub model: String,
+    /// What the person says.
+    #[arg(long)]
+    pub prompt: String,
+    /// Instructions before it.
+    #[arg(long)]
+    pub system: Option<String>,
+    /// What the model answers.
+    #[arg(long)]
+    pub completion: String,
+    /// Where and how to compute.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Where and how to compute.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// `auto`, `cpu`, `cuda` or `cuda:<n>`.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// `auto` (as stored), `f32` or `bf16`.
+    #[arg(long, default_value = "auto")]
+    pub dtype: String,
+    /// Threads; 0 takes as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+/// `metareward seed-model`.
+#[derive(Debug, Args)]
+pub struct SeedModelArgs {
+    /// The experiment; its folder holds a `seed-model.toml`.
+    #[command(flatten)]
+    pub experiment: ExperimentArgs,
+    /// Where to write the model folder; by default `seed-model` in the experiment's folder.
+    #[arg(long, short)]
+    pub out: Option<PathBuf>,
+}
+
+/// `metareward table`.
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// The run folders.
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+}

@@ -1,0 +1,54 @@
+//! An error as a person sees it: one sentence, a hint, an exit code.
+
+use std::fmt;
+
+/// Exit codes, as documented in the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A run failed.
+    Run = 1,
+    /// The user's input or config.
+    Input = 2,
+    /// A plugin.
+    Plugin = 3,
+    /// The machine: libtorch, GPU, memory, disk.
+    Machine = 4,
+    /// A mistake of ours.
+    Bug = 70,
+    /// Stopped by Ctrl-C, as shells count it.
+    Interrupted = 130,
+}
+
+/// An error on its way out of the process.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the process ends with.
+    pub code: Code,
+    /// What happened and where.
+    pub sentence: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// An error without a hint.
+    pub fn new(code: Code, sentence: impl fmt::Display) -> Self {
+        Self { code, sentence: sentence.to_string(), hint: None }
+    }
+
+    /// The same error with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.sentence)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\n hint: {hint}")?;
+        }
+        Ok(())
+    }
+}

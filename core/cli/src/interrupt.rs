@@ -1,0 +1,24 @@
+//! Ctrl-C: the first asks the work to stop at a safe place, the second ends the process.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handler.
+pub fn install() {
+    let handler = || {
+        if ASKED.swap(true, Ordering::SeqCst) {
+            // The run store loses nothing at a hard stop either; the first Ctrl-C only makes it tidy.
+            std::process::exit(crate::failure::Code::Interrupted as i32);
+        }
+        eprintln!("\nstopping; what is done is kept (Ctrl-C again to stop at once)");
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("Ctrl-C ends the process at once: {error}");
+    }
+}
+
+/// Whether Ctrl-C was pressed.
+pub fn asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
