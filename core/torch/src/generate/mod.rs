@@ -1,0 +1,6 @@
+//! Generation.
+mod attention;
+mod elementwise;
+mod matmul;
+mod sample;
+mod simd;
