@@ -1,6 +1,6 @@
 //! Generation.
-mod attention;
-mod elementwise;
-mod matmul;
-mod sample;
-mod simd;
+pub mod attention;
+pub mod elementwise;
+pub mod matmul;
+pub mod sample;
+pub mod simd;
