@@ -208,14 +208,12 @@ unsafe fn attend_body<V: Vector>(
                     g += $n;
                 }};
             }
-            while per_key - g >= 4 {
-                run!(4);
-            }
-            if per_key - g >= 2 {
-                run!(2);
-            }
-            if g < per_key {
-                run!(1);
+            while g < per_key {
+                match per_key - g {
+                    1 => run!(1),
+                    2 | 3 => run!(2),
+                    _ => run!(4),
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! rows of the batch, on where the row stands in it, or on the processor. libtorch's products promise nothing of
 //! the kind. Packed once, the weights are read in the order in which they are used.
 
-use super::simd::{Floats, LANES, Level, Vector, multiversion};
+use super::simd::{Floats, LANES, Vector, multiversion};
 
 /// Output columns of a panel.
 pub(crate) const PANEL: usize = 2 * LANES;
@@ -41,14 +41,12 @@ impl Packed {
         self.outputs
     }
 
-    /// Inputs.
-    pub(crate) fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.data.bytes()
+    /// Copies the weights of one output: a token's embedding, where the embedding matrix is the output matrix.
+    pub(crate) fn row(&self, output: usize, to: &mut [f32]) {
+        let panel = &self.data[output / PANEL * PANEL * self.inputs..][..PANEL * self.inputs];
+        for (to, weights) in to.iter_mut().zip(panel.chunks_exact(PANEL)) {
+            *to = weights[output % PANEL];
+        }
     }
 }
 
@@ -214,7 +212,7 @@ multiversion! {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::simd::Level, *};
 
     fn every(n: usize) -> Vec<Option<usize>> {
         (0..n).map(Some).collect()

@@ -405,11 +405,6 @@ impl Floats {
             self.len = len;
         }
     }
-
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
-    }
 }
 
 impl std::ops::Deref for Floats {
