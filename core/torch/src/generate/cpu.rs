@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     attention::{Heads, attend},
@@ -15,7 +15,7 @@ use super::{
     simd::{Floats, Level, padded},
     stats::Clock,
 };
-use crate::{CausalLm, Result, TorchError};
+use crate::{CausalLm, Result, TorchError, config::ModelConfig, rope::RopeTable};
 
 /// Packed weights and shape of a model; workers share it.
 pub(crate) struct CpuModel {
@@ -114,12 +114,7 @@ impl CpuModel {
         for layer in model.layers() {
             layers.push(Layer {
                 input_norm: vector(&layer.input_norm, stride)?,
-                qkv: Packed::new(
-                    &joined(&[&layer.q.weight, &layer.k.weight, &layer.v.weight])?,
-                    hidden,
-                    &qkv,
-                    &plain,
-                ),
+                qkv: Packed::new(&joined(&[&layer.q.weight, &layer.k.weight, &layer.v.weight])?, hidden, &qkv, &plain),
                 qkv_bias: bias(&[&layer.q.bias, &layer.k.bias, &layer.v.bias], &qkv)?,
                 q_norm: layer.q_norm.as_ref().map(|w| vector(w, width)).transpose()?,
                 k_norm: layer.k_norm.as_ref().map(|w| vector(w, width)).transpose()?,
@@ -158,11 +153,6 @@ impl CpuModel {
         })
     }
 
-    /// What the processor can do.
-    pub(crate) fn level(&self) -> Level {
-        self.level
-    }
-
     /// Bytes of keys and values per token.
     pub(crate) fn bytes_per_slot(&self) -> u64 {
         (2 * self.layers.len() * self.heads.keys * self.heads.width * size_of::<f32>()) as u64
@@ -173,13 +163,13 @@ impl CpuModel {
 ///
 /// # Errors
 /// When libtorch refuses.
-pub(crate) fn turns(model: &CausalLm, length: usize) -> Result<Vec<f32>> {
-    let (length, dim) = (i64::try_from(length).unwrap_or(i64::MAX), model.config().head_dim);
-    let positions = Tensor::f_arange(length, (Kind::Int64, model.device()))?;
+pub(crate) fn turns(rope: &RopeTable, config: &ModelConfig, length: usize) -> Result<Vec<f32>> {
+    let (length, options) = (i64::try_from(length).unwrap_or(i64::MAX), (Kind::Float, Device::Cpu));
+    let positions = Tensor::f_arange(length, (Kind::Int64, Device::Cpu))?;
     // A head that is 1 in its first half and 0 in its second turns into cosines and sines.
-    let one = Tensor::f_ones([1, 1, length, dim / 2], (Kind::Float, model.device()))?;
+    let one = Tensor::f_ones([1, 1, length, config.head_dim / 2], options)?;
     let head = Tensor::f_cat(&[&one, &one.f_zeros_like()?], -1)?;
-    floats(&model.rope(&positions)?.apply(&head)?)
+    floats(&rope.at(&positions, Kind::Float)?.apply(&head)?)
 }
 
 /// One worker's share: its keys and values, and the activations of a pass.

@@ -245,7 +245,11 @@ mod tests {
             let mut sorted = scores.clone();
             sorted.sort_by(|a, b| b.total_cmp(a));
             let least = sorted[(k.max(1) as usize).min(sorted.len()) - 1];
-            scores.iter_mut().for_each(|x| if *x < least { *x = f64::NEG_INFINITY });
+            scores.iter_mut().for_each(|x| {
+                if *x < least {
+                    *x = f64::NEG_INFINITY
+                }
+            });
         }
         if s.top_p < 1.0 {
             let p = soft(&scores);
@@ -262,7 +266,11 @@ mod tests {
         if s.min_p > 0.0 {
             let p = soft(&scores);
             let most = p.iter().copied().fold(0.0, f64::max);
-            scores.iter_mut().zip(&p).for_each(|(x, p)| if *p < s.min_p * most { *x = f64::NEG_INFINITY });
+            scores.iter_mut().zip(&p).for_each(|(x, p)| {
+                if *p < s.min_p * most {
+                    *x = f64::NEG_INFINITY
+                }
+            });
         }
         soft(&scores)
     }
@@ -357,7 +365,10 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let logits = [1.0, bad, 2.0];
             assert_eq!(greedy(&logits), Err(NotFinite));
-            assert_eq!(Distribution::default().set(Level::detect(), &logits, &sampling(1.0, None, 1.0, 0.0)), Err(NotFinite));
+            assert_eq!(
+                Distribution::default().set(Level::detect(), &logits, &sampling(1.0, None, 1.0, 0.0)),
+                Err(NotFinite)
+            );
         }
         assert_eq!(greedy(&[f32::NEG_INFINITY, 1.0, 1.0]), Ok(1));
     }
