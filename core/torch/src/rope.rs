@@ -46,6 +46,16 @@ impl RopeTable {
         Ok(Self { frequencies: Tensor::f_from_slice(&frequencies)?.f_to_device(device)?, attention_factor })
     }
 
+    /// Frequencies [D / 2] in f32, radians per position.
+    pub fn frequencies(&self) -> &Tensor {
+        &self.frequencies
+    }
+
+    /// What cosine and sine are multiplied by: 1 but for YaRN.
+    pub fn attention_factor(&self) -> f64 {
+        self.attention_factor
+    }
+
     /// Factors at `positions` (i64), [T] for all rows or [B, T] for each, computed in f32 and rounded to `kind`.
     ///
     /// # Errors

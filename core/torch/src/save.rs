@@ -136,7 +136,7 @@ fn write_safetensors(file: &mut dyn Write, tensors: &[(&str, &[i64], &Tensor)], 
         offset = end;
     }
     let mut header = Value::Object(header).to_string();
-    while header.len() % 8 != 0 {
+    while !header.len().is_multiple_of(8) {
         header.push(' ');
     }
     let failed = |error: std::io::Error| TorchError::Machine(error.to_string());

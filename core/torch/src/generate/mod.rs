@@ -1,1 +1,444 @@
-//! Generation.
+//! Generation: many conversations at once, each answered by its own draws.
+//!
+//! The prompts of a call form a prefix tree ([`tree`]): what conversations have in common is computed once and its keys and
+//! values are kept once ([`slots`]). Rows enter and leave at every pass ([`schedule`]); draws of one prompt that have
+//! drawn the same tokens so far are one row.
+//!
+//! Two backends compute the passes. On a CPU in f32 it is our own code ([`cpu`]), in which a row's result depends on its
+//! text alone: the answer to a draw is the same to the last bit whatever the batch, its order, the number of threads, and
+//! whether its prefix was shared. On a GPU, and in bf16, it is libtorch ([`tensor`]), where the same holds up to rounding: a
+//! draw that falls on the very border between two tokens can come out differently in another batch.
+
+mod attention;
+mod batch;
+mod cpu;
+mod elementwise;
+mod matmul;
+mod sample;
+mod schedule;
+mod simd;
+mod slots;
+mod stats;
+mod stop;
+mod tensor;
+mod tree;
+
+use std::{
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use metareward_api::{
+    EngineError, Finish, Generation, GenerationRequest, Generator, Message, ModelCard, Progress, Watch,
+};
+use tch::Device;
+
+pub use self::stats::{CallStats, Clock};
+use self::{
+    cpu::{CpuModel, CpuWorker, turns},
+    schedule::{Answer, Job, Unit, Worker},
+    simd::Level,
+    stop::StopTexts,
+    tensor::TensorWorker,
+};
+use crate::{
+    CausalLm, DeviceChoice, Precision, Prompting, TemplateDate, TorchError, config::ModelConfig, rope::RopeTable,
+};
+
+/// How the engine uses the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Where the model is computed.
+    pub device: DeviceChoice,
+    /// Number format of weights and activations.
+    pub precision: Precision,
+    /// Workers on a CPU; 0 is one per core. A GPU has one worker.
+    pub threads: usize,
+    /// Bytes for keys and values, all workers together. On a CPU only what is needed of it is taken.
+    pub cache_bytes: u64,
+    /// Most tokens that go through the model in one pass of a worker; 0 leaves the choice to the engine.
+    pub max_rows: usize,
+    /// Whether common prefixes are computed once. Without it every draw is computed by itself: slower, for comparison.
+    pub share_prefixes: bool,
+    /// The day that chat templates see as today.
+    pub template_date: TemplateDate,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            device: DeviceChoice::Auto,
+            precision: Precision::F32,
+            threads: 0,
+            cache_bytes: 2 << 30,
+            max_rows: 0,
+            share_prefixes: true,
+            template_date: TemplateDate::default(),
+        }
+    }
+}
+
+/// Rows of a pass on a CPU: activations of a small model stay in the second-level cache, weights are read rarely enough.
+const CPU_ROWS: usize = 144;
+/// Rows of a pass on a GPU.
+const GPU_ROWS: usize = 256;
+
+/// How long a call goes at most without telling its progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Continues conversations with a model of a Hugging Face folder.
+pub struct TorchGenerator {
+    config: EngineConfig,
+    loaded: Option<Loaded>,
+    stats: CallStats,
+}
+
+struct Loaded {
+    model: Model,
+    config: Arc<ModelConfig>,
+    prompting: Prompting,
+    end_ids: Vec<u32>,
+}
+
+enum Model {
+    Cpu { model: Arc<CpuModel>, rope: RopeTable },
+    Tensors(CausalLm),
+}
+
+impl TorchGenerator {
+    /// An engine without a model.
+    pub fn new(config: EngineConfig) -> Self {
+        TorchGenerator { config, loaded: None, stats: CallStats::default() }
+    }
+
+    /// What the last call did and where its time went.
+    pub fn stats(&self) -> &CallStats {
+        &self.stats
+    }
+
+    /// Uses this model from now on, in the device and precision that it is in.
+    ///
+    /// # Errors
+    /// When libtorch does not give the weights.
+    pub fn set_model(&mut self, model: CausalLm, prompting: Prompting) -> crate::Result<ModelCard> {
+        let config = Arc::clone(model.config());
+        let card = model.card();
+        let model = if model.device() == Device::Cpu && model.precision() == Precision::F32 {
+            Model::Cpu { model: Arc::new(CpuModel::new(&model)?), rope: RopeTable::new(&config, Device::Cpu)? }
+        } else {
+            Model::Tensors(model)
+        };
+        let mut end_ids: Vec<u32> = prompting.end_ids().iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+        end_ids.sort_unstable();
+        self.loaded = Some(Loaded { model, config, prompting, end_ids });
+        Ok(card)
+    }
+
+    fn loaded(&self) -> Result<&Loaded, EngineError> {
+        self.loaded.as_ref().ok_or_else(|| EngineError::Machine("no model is loaded".to_owned()))
+    }
+
+    fn threads(&self) -> usize {
+        match self.config.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// Tokens of every conversation; `name` names one in errors.
+    fn tokens<'a>(
+        &self,
+        count: usize,
+        messages: &(dyn Fn(usize) -> &'a [Message] + Sync),
+        name: &(dyn Fn(usize) -> String + Sync),
+    ) -> Result<Vec<Vec<u32>>, EngineError> {
+        let prompting = &self.loaded()?.prompting;
+        let one = |index: usize| -> Result<Vec<u32>, EngineError> {
+            let prompt = prompting.prompt(messages(index)).map_err(|error| match error {
+                TorchError::Input(message) => EngineError::Input { record: name(index), message },
+                other => other.into(),
+            })?;
+            Ok(prompt.ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
+        };
+        let per_thread = count.div_ceil(self.threads()).max(16);
+        let ranges: Vec<Range<usize>> =
+            (0..count).step_by(per_thread).map(|start| start..(start + per_thread).min(count)).collect();
+        let parts = in_parallel(ranges.len(), |i| ranges[i].clone().map(&one).collect::<Result<Vec<_>, _>>())?;
+        let mut all = Vec::with_capacity(count);
+        for part in parts {
+            all.extend(part?);
+        }
+        Ok(all)
+    }
+}
+
+/// `work(0) .. work(count)`, each on a thread of its own.
+fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Result<Vec<T>, EngineError> {
+    if count <= 1 {
+        return Ok((0..count).map(work).collect());
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..count).map(|i| scope.spawn(move || work(i))).collect();
+        let join = |handle: std::thread::ScopedJoinHandle<'_, T>| {
+            handle
+                .join()
+                .map_err(|_| EngineError::Machine("a worker thread of generation panicked: this is a bug".to_owned()))
+        };
+        handles.into_iter().map(join).collect()
+    })
+}
+
+impl Generator for TorchGenerator {
+    fn load(&mut self, folder: &Path) -> Result<ModelCard, EngineError> {
+        // The old model's memory is free before the new one's is taken.
+        self.loaded = None;
+        let model = CausalLm::load(folder, self.config.device.resolve()?, self.config.precision)?;
+        let prompting = Prompting::read(folder, model.config(), self.config.template_date)?;
+        Ok(self.set_model(model, prompting)?)
+    }
+
+    fn count_tokens(&mut self, conversations: &[Vec<Message>]) -> Result<Vec<u32>, EngineError> {
+        let name = |index: usize| format!("conversation {}", index + 1);
+        let prompts = self.tokens(conversations.len(), &|index| conversations[index].as_slice(), &name)?;
+        Ok(prompts.iter().map(|prompt| u32::try_from(prompt.len()).unwrap_or(u32::MAX)).collect())
+    }
+
+    fn generate(
+        &mut self,
+        requests: &[GenerationRequest],
+        watch: &dyn Watch,
+    ) -> Result<Vec<Vec<Generation>>, EngineError> {
+        let start = Instant::now();
+        self.stats = CallStats::default();
+        check(requests)?;
+        let prompts = self.tokens(requests.len(), &|index| requests[index].messages.as_slice(), &|index| {
+            requests[index].id.clone()
+        })?;
+        self.stats.prompt_tokens =
+            prompts.iter().zip(requests).map(|(prompt, request)| (prompt.len() * request.draws.len()) as u64).sum();
+        self.stats.tokenizing = start.elapsed();
+        let (answers, stats) = self.answers(requests, &prompts, watch)?;
+        self.stats.add(&stats);
+        let mut results: Vec<Vec<Option<Generation>>> =
+            requests.iter().map(|request| vec![None; request.draws.len()]).collect();
+        for (request, draw, answer) in answers {
+            results[request][draw] = Some(answer);
+        }
+        let missing = || EngineError::Machine("an answer is missing: this is a bug".to_owned());
+        results.into_iter().map(|row| row.into_iter().map(|answer| answer.ok_or_else(missing)).collect()).collect()
+    }
+}
+
+/// Refuses draws that mean nothing.
+fn check(requests: &[GenerationRequest]) -> Result<(), EngineError> {
+    for request in requests {
+        for draw in &request.draws {
+            let s = &draw.sampling;
+            let wrong = [
+                (!(s.temperature.is_finite() && s.temperature >= 0.0), "temperature", s.temperature, "0 or above"),
+                (!(s.top_p > 0.0 && s.top_p <= 1.0), "top_p", s.top_p, "above 0 and at most 1"),
+                (!(0.0..=1.0).contains(&s.min_p), "min_p", s.min_p, "between 0 and 1"),
+                (s.top_k == Some(0), "top_k", 0.0, "at least 1"),
+            ];
+            if let Some((_, name, value, allowed)) = wrong.into_iter().find(|(wrong, ..)| *wrong) {
+                let message = format!("{name} is {value}; it must be {allowed}");
+                return Err(EngineError::Input { record: request.id.clone(), message });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Counts of a running call, from all workers.
+struct Tally<'a> {
+    watch: &'a dyn Watch,
+    done: AtomicU64,
+    tokens: AtomicU64,
+    total: u64,
+    told: Mutex<Instant>,
+    stop: AtomicBool,
+}
+
+impl Tally<'_> {
+    /// Adds to the counts, tells the watch now and then, and says whether to stop.
+    fn tell(&self, answers: u64, tokens: u64) -> bool {
+        let done = self.done.fetch_add(answers, Ordering::Relaxed) + answers;
+        let tokens = self.tokens.fetch_add(tokens, Ordering::Relaxed) + tokens;
+        if let Ok(mut told) = self.told.try_lock()
+            && told.elapsed() >= PROGRESS_EVERY
+        {
+            *told = Instant::now();
+            self.watch.progress(Progress { done, total: self.total, tokens });
+        }
+        if self.watch.stop() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl TorchGenerator {
+    fn answers(
+        &self,
+        requests: &[GenerationRequest],
+        prompts: &[Vec<u32>],
+        watch: &dyn Watch,
+    ) -> Result<(Vec<Answer>, CallStats), EngineError> {
+        let loaded = self.loaded()?;
+        let size = |n: i64| usize::try_from(n).unwrap_or(0);
+        let stop = requests.iter().flat_map(|request| &request.draws).flat_map(|draw| &draw.sampling.stop);
+        let stop_texts = StopTexts::new(stop, loaded.prompting.tokenizer(), size(loaded.config.vocabulary));
+        let (units, mut answers) = units(requests, prompts, size(loaded.config.context), self.config.share_prefixes);
+        let default_rows = if matches!(loaded.model, Model::Cpu { .. }) { CPU_ROWS } else { GPU_ROWS };
+        let job = Job {
+            requests,
+            prompts,
+            units: &units,
+            share: self.config.share_prefixes,
+            tokenizer: loaded.prompting.tokenizer(),
+            stop_texts: &stop_texts,
+            end_ids: &loaded.end_ids,
+            context: size(loaded.config.context),
+            max_rows: if self.config.max_rows == 0 { default_rows } else { self.config.max_rows },
+            level: Level::detect(),
+        };
+        let tally = Tally {
+            watch,
+            done: AtomicU64::new(answers.len() as u64),
+            tokens: AtomicU64::new(0),
+            total: requests.iter().map(|request| request.draws.len() as u64).sum(),
+            told: Mutex::new(Instant::now()),
+            stop: AtomicBool::new(false),
+        };
+        let (workers, capacity) = self.room(&job, loaded)?;
+        // A few pieces per worker, so that none waits long for the last.
+        let work = |unit: usize| {
+            let Unit { request, draws } = &units[unit];
+            (prompts[*request].len() / 8 + draws.len() * 8) as u64
+        };
+        let order: Vec<usize> = units.iter().map(|unit| unit.request).collect();
+        let pieces = if workers == 1 {
+            std::iter::once(0..units.len()).filter(|all| !all.is_empty()).collect()
+        } else {
+            tree::pieces(prompts, &order, work, 8 * workers)
+        };
+        let piece = AtomicUsize::new(0);
+        let next = || pieces.get(piece.fetch_add(1, Ordering::Relaxed)).cloned();
+        let tell = |answers, tokens| tally.tell(answers, tokens);
+        let outcomes = match &loaded.model {
+            Model::Cpu { model, rope } => {
+                let longest = units.iter().map(|unit| {
+                    let limits = unit.draws.clone().map(|draw| job.limit(unit.request, draw).0);
+                    prompts[unit.request].len() + limits.max().unwrap_or(0)
+                });
+                let table = Arc::new(turns(rope, &loaded.config, longest.max().unwrap_or(0))?);
+                in_parallel(workers, |_| {
+                    let backend = CpuWorker::new(Arc::clone(model), Arc::clone(&table), capacity);
+                    let outcome = Worker::new(&job, backend).run(&next, &tell);
+                    if outcome.is_err() {
+                        tally.stop.store(true, Ordering::Relaxed);
+                    }
+                    outcome
+                })?
+            }
+            Model::Tensors(model) => {
+                vec![Worker::new(&job, TensorWorker::new(model.share()?, capacity)?).run(&next, &tell)]
+            }
+        };
+        // Workers that were stopped because another one failed are not what went wrong.
+        let mut stopped = false;
+        let mut stats = CallStats::default();
+        for outcome in outcomes {
+            match outcome {
+                Ok((more, part)) => {
+                    answers.extend(more);
+                    stats.add(&part);
+                }
+                Err(EngineError::Stopped) => stopped = true,
+                Err(error) => return Err(error),
+            }
+        }
+        if stopped {
+            return Err(EngineError::Stopped);
+        }
+        watch.progress(Progress {
+            done: tally.total,
+            total: tally.total,
+            tokens: tally.tokens.load(Ordering::Relaxed),
+        });
+        Ok((answers, stats))
+    }
+
+    /// Number of workers, and slots for each.
+    fn room(&self, job: &Job<'_>, loaded: &Loaded) -> Result<(usize, usize), EngineError> {
+        let bytes = match &loaded.model {
+            Model::Cpu { model, .. } => model.bytes_per_slot(),
+            Model::Tensors(model) => model.card().cache_bytes_per_token,
+        };
+        let slots = usize::try_from(self.config.cache_bytes / bytes.max(1)).unwrap_or(usize::MAX);
+        // The most that one draw needs, and all together.
+        let (mut most, mut all) = ((0, 0, 0), 0usize);
+        for unit in job.units {
+            let prompt = job.prompts[unit.request].len();
+            all = all.saturating_add(prompt);
+            for draw in unit.draws.clone() {
+                let answer = job.limit(unit.request, draw).0;
+                all = all.saturating_add(answer);
+                most = most.max((prompt + answer, prompt, unit.request));
+            }
+        }
+        let (need, prompt, request) = most;
+        if need > slots {
+            return Err(EngineError::Machine(format!(
+                "{}: a prompt of {prompt} tokens and an answer of up to {} need {} MB of keys and values, but the cache has \
+                 {} MB: raise it or lower max_tokens",
+                job.requests.get(request).map_or("", |request| request.id.as_str()),
+                need - prompt,
+                (need as u64 * bytes).div_ceil(1_000_000),
+                self.config.cache_bytes / 1_000_000
+            )));
+        }
+        let threads = if matches!(loaded.model, Model::Cpu { .. }) { self.threads() } else { 1 };
+        let workers = threads.min(slots / need.max(1)).min(job.units.len()).max(1);
+        Ok((workers, (slots / workers).min(all).max(1)))
+    }
+}
+
+/// What is to be computed, sorted by the prompts' tokens, and the answers that need no computing: those of no tokens and
+/// those to prompts that fill the context.
+fn units(
+    requests: &[GenerationRequest],
+    prompts: &[Vec<u32>],
+    context: usize,
+    share: bool,
+) -> (Vec<Unit>, Vec<Answer>) {
+    let (mut units, mut answers) = (Vec::new(), Vec::new());
+    for (index, request) in requests.iter().enumerate() {
+        let full = prompts[index].len() >= context;
+        let mut wanted = Vec::new();
+        for (draw, what) in request.draws.iter().enumerate() {
+            if full || what.sampling.max_tokens == 0 {
+                let finish = if full { Finish::Context } else { Finish::Length };
+                answers.push((index, draw, Generation { text: String::new(), tokens: 0, finish }));
+            } else {
+                wanted.push(draw);
+            }
+        }
+        // Neighbouring draws in one unit.
+        for run in wanted.chunk_by(|a, b| share && a + 1 == *b) {
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                units.push(Unit { request: index, draws: *first..last + 1 });
+            }
+        }
+    }
+    units.sort_by(|a, b| {
+        prompts[a.request].cmp(&prompts[b.request]).then((a.request, a.draws.start).cmp(&(b.request, b.draws.start)))
+    });
+    (units, answers)
+}

@@ -1,0 +1,302 @@
+//! Attention of one row over keys and values that lie anywhere in the pool.
+//!
+//! A row's keys are found through its path: the slot of every position from the first to its own, whichever node of the
+//! prefix tree owns them. Scores are computed key by key, the softmax and the weighted sum run over the positions in
+//! order, so the result does not depend on where the keys lie, who shares them, or what else is in the batch.
+
+use super::simd::{LANES, Vector, exp, multiversion};
+
+/// Shape of the heads. Lengths are padded to whole vectors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    /// Query heads.
+    pub(crate) queries: usize,
+    /// Key and value heads; each serves `queries / keys` query heads.
+    pub(crate) keys: usize,
+    /// Floats per head, padded.
+    pub(crate) width: usize,
+    /// Factor on the scores, 1 / √(head_dim) of the model.
+    pub(crate) scale: f32,
+}
+
+/// Scores of `G` query heads against the keys of `path`, into `scores` [G, stride].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn score<V: Vector, const G: usize, const W: usize>(
+    q: *const f32,
+    width: usize,
+    scale: f32,
+    keys: *const f32,
+    slot_stride: usize,
+    path: &[u32],
+    scores: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller gives G heads of queries, keys in every slot of the path, and G rows of scores.
+    unsafe {
+        if W > 0 {
+            // The queries stay in registers.
+            let mut qs = [[V::splat(0.0); W]; G];
+            for (g, qs) in qs.iter_mut().enumerate() {
+                for (w, qs) in qs.iter_mut().enumerate() {
+                    *qs = V::load(q.add(g * width + w * LANES));
+                }
+            }
+            for (j, slot) in path.iter().enumerate() {
+                let k = keys.add(*slot as usize * slot_stride);
+                let mut acc = [V::splat(0.0); G];
+                for w in 0..W {
+                    let k = V::load(k.add(w * LANES));
+                    for g in 0..G {
+                        acc[g] = qs[g][w].fma(k, acc[g]);
+                    }
+                }
+                for (g, acc) in acc.into_iter().enumerate() {
+                    *scores.add(g * stride + j) = acc.sum() * scale;
+                }
+            }
+        } else {
+            for (j, slot) in path.iter().enumerate() {
+                let k = keys.add(*slot as usize * slot_stride);
+                let mut acc = [V::splat(0.0); G];
+                for w in (0..width).step_by(LANES) {
+                    let k = V::load(k.add(w));
+                    for (g, acc) in acc.iter_mut().enumerate() {
+                        *acc = V::load(q.add(g * width + w)).fma(k, *acc);
+                    }
+                }
+                for (g, acc) in acc.into_iter().enumerate() {
+                    *scores.add(g * stride + j) = acc.sum() * scale;
+                }
+            }
+        }
+    }
+}
+
+/// Turns a row of scores into weights before division, in place; what they add up to is returned. `stride` floats are
+/// there, and those past `count` become 0.
+#[inline(always)]
+unsafe fn soften<V: Vector>(scores: *mut f32, count: usize, stride: usize) -> f32 {
+    // SAFETY: `stride` is a whole number of vectors of writable floats.
+    unsafe {
+        for j in count..stride {
+            *scores.add(j) = f32::NEG_INFINITY;
+        }
+        let mut most = V::splat(f32::NEG_INFINITY);
+        for j in (0..stride).step_by(LANES) {
+            most = V::load(scores.add(j)).max(most);
+        }
+        let most = V::splat(most.largest());
+        let mut total = V::splat(0.0);
+        for j in (0..stride).step_by(LANES) {
+            let e = exp(V::load(scores.add(j)).sub(most));
+            e.store(scores.add(j));
+            total = total.add(e);
+        }
+        total.sum()
+    }
+}
+
+/// Weighted sums of the values for `G` query heads, `W` vectors from `at` on.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn mix<V: Vector, const G: usize, const W: usize>(
+    weights: *const f32,
+    stride: usize,
+    totals: &[f32; G],
+    values: *const f32,
+    slot_stride: usize,
+    path: &[u32],
+    out: *mut f32,
+    width: usize,
+) {
+    // SAFETY: the caller gives G rows of weights, values in every slot of the path, and G heads of output.
+    unsafe {
+        let mut acc = [[V::splat(0.0); W]; G];
+        for (j, slot) in path.iter().enumerate() {
+            let v = values.add(*slot as usize * slot_stride);
+            let mut vs = [V::splat(0.0); W];
+            for (w, vs) in vs.iter_mut().enumerate() {
+                *vs = V::load(v.add(w * LANES));
+            }
+            for (g, acc) in acc.iter_mut().enumerate() {
+                let p = V::splat(*weights.add(g * stride + j));
+                for w in 0..W {
+                    acc[w] = p.fma(vs[w], acc[w]);
+                }
+            }
+        }
+        for (g, acc) in acc.iter().enumerate() {
+            let total = V::splat(totals[g]);
+            for (w, acc) in acc.iter().enumerate() {
+                acc.div(total).store(out.add(g * width + w * LANES));
+            }
+        }
+    }
+}
+
+/// `G` query heads that share a key head.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn group<V: Vector, const G: usize>(
+    q: *const f32,
+    width: usize,
+    scale: f32,
+    keys: *const f32,
+    values: *const f32,
+    slot_stride: usize,
+    path: &[u32],
+    scores: *mut f32,
+    stride: usize,
+    out: *mut f32,
+) {
+    // SAFETY: as for the parts.
+    unsafe {
+        match width / LANES {
+            1 => score::<V, G, 1>(q, width, scale, keys, slot_stride, path, scores, stride),
+            2 => score::<V, G, 2>(q, width, scale, keys, slot_stride, path, scores, stride),
+            4 => score::<V, G, 4>(q, width, scale, keys, slot_stride, path, scores, stride),
+            _ => score::<V, G, 0>(q, width, scale, keys, slot_stride, path, scores, stride),
+        }
+        let mut totals = [0.0; G];
+        for (g, total) in totals.iter_mut().enumerate() {
+            *total = soften::<V>(scores.add(g * stride), path.len(), stride);
+        }
+        let mut w = 0;
+        while width - w >= 2 * LANES {
+            let (values, out) = (values.add(w), out.add(w));
+            mix::<V, G, 2>(scores, stride, &totals, values, slot_stride, path, out, width);
+            w += 2 * LANES;
+        }
+        if w < width {
+            let (values, out) = (values.add(w), out.add(w));
+            mix::<V, G, 1>(scores, stride, &totals, values, slot_stride, path, out, width);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn attend_body<V: Vector>(
+    heads: Heads,
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    path: &[u32],
+    scores: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let Heads { queries, keys: key_heads, width, scale } = heads;
+    let slot_stride = key_heads * width;
+    let stride = path.len().next_multiple_of(LANES);
+    let most = path.iter().copied().max().unwrap_or(0) as usize;
+    assert!(q.len() >= queries * width && out.len() >= queries * width && width.is_multiple_of(LANES));
+    assert!(keys.len() >= (most + 1) * slot_stride && values.len() >= (most + 1) * slot_stride);
+    if scores.len() < 4 * stride {
+        scores.resize(4 * stride, 0.0);
+    }
+    let per_key = queries / key_heads;
+    // SAFETY: heads, slots and scores were checked above.
+    unsafe {
+        for kv in 0..key_heads {
+            let (k, v) = (keys.as_ptr().add(kv * width), values.as_ptr().add(kv * width));
+            let mut g = 0;
+            macro_rules! run {
+                ($n:literal) => {{
+                    let at = (kv * per_key + g) * width;
+                    let (q, out) = (q.as_ptr().add(at), out.as_mut_ptr().add(at));
+                    group::<V, $n>(q, width, scale, k, v, slot_stride, path, scores.as_mut_ptr(), stride, out);
+                    g += $n;
+                }};
+            }
+            while g < per_key {
+                match per_key - g {
+                    1 => run!(1),
+                    2 | 3 => run!(2),
+                    _ => run!(4),
+                }
+            }
+        }
+    }
+}
+multiversion! {
+    /// softmax(scale · q Kᵀ) V for every query head of one row: `q` and `out` are [queries · width], `keys` and `values`
+    /// [slots, keys · width], `path` the slots of the positions attended to, in order. `scores` is scratch.
+    ///
+    /// # Panics
+    /// When a slice is too short or a slot lies outside of the pool.
+    pub(crate) fn attend(
+        heads: Heads,
+        q: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        path: &[u32],
+        scores: &mut Vec<f32>,
+        out: &mut [f32],
+    ) = attend_body
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::simd::Level, *};
+
+    /// Softmax attention in f64, by the book.
+    fn reference(heads: Heads, q: &[f32], keys: &[f32], values: &[f32], path: &[u32]) -> Vec<f64> {
+        let Heads { queries, keys: kv, width, scale } = heads;
+        let mut out = vec![0.0; queries * width];
+        for h in 0..queries {
+            let at = |pool: &[f32], slot: u32, i: usize| {
+                f64::from(pool[(slot as usize * kv + h / (queries / kv)) * width + i])
+            };
+            let dot = |s: &u32| (0..width).map(|i| f64::from(q[h * width + i]) * at(keys, *s, i)).sum::<f64>();
+            let weights: Vec<f64> = path.iter().map(|s| (dot(s) * f64::from(scale)).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for (s, w) in path.iter().zip(&weights) {
+                for i in 0..width {
+                    out[h * width + i] += w / total * at(values, *s, i);
+                }
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn attention_is_right_and_where_keys_lie_changes_no_bit(
+            keys in 1usize..4, per_key in 1usize..8, vectors in 1usize..6, count in 1usize..40, seed: u32,
+        ) {
+            let width = vectors * LANES;
+            let heads = Heads { queries: keys * per_key, keys, width, scale: 0.25 };
+            let slots = 64usize;
+            let noise = |n: usize, salt: u32| -> Vec<f32> {
+                (0..n as u32)
+                    .map(|i| ((i.wrapping_mul(2_654_435_761) ^ seed ^ salt).wrapping_mul(0x9E37_79B9) >> 8) as f32 / 8_388_608.0 - 1.0)
+                    .collect()
+            };
+            let (q, k, v) = (noise(heads.queries * width, 1), noise(slots * keys * width, 2), noise(slots * keys * width, 3));
+            let path: Vec<u32> = (0..count as u32).map(|i| (i * 13 + seed % 64) % 64).collect();
+            let exact = reference(heads, &q, &k, &v, &path);
+            let run = |level, k: &[f32], v: &[f32], path: &[u32]| {
+                let (mut out, mut scores) = (vec![0.0; q.len()], vec![9.0; 7]);
+                attend(level, heads, &q, k, v, path, &mut scores, &mut out);
+                out
+            };
+            let ours = run(Level::detect(), &k, &v, &path);
+            prop_assert!(ours.iter().zip(&exact).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
+            for level in Level::available() {
+                let other = run(level, &k, &v, &path);
+                prop_assert!(ours.iter().zip(&other).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?}", level);
+            }
+            // The same keys and values, moved to slots 0, 1, 2 …
+            let row = keys * width;
+            let gather = |pool: &[f32]| -> Vec<f32> {
+                path.iter().flat_map(|s| pool[*s as usize * row..(*s as usize + 1) * row].to_vec()).collect()
+            };
+            let moved = run(Level::detect(), &gather(&k), &gather(&v), &(0..count as u32).collect::<Vec<_>>());
+            prop_assert!(ours.iter().zip(&moved).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
+}

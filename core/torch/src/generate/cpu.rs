@@ -1,0 +1,379 @@
+//! The model on the CPU in f32: own kernels on packed weights. libtorch's part is to load the weights.
+//!
+//! What a row gives depends on its text alone, to the last bit: see [`super::matmul`] and [`super::attention`].
+
+use std::{sync::Arc, time::Instant};
+
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    attention::{Heads, attend},
+    batch::Batch,
+    elementwise::{rms_norm, rms_norm_in_place, rotate, swiglu},
+    matmul::{Into, Packed, product},
+    schedule::Backend,
+    simd::{Floats, Level, padded},
+    stats::Clock,
+};
+use crate::{CausalLm, Result, TorchError, config::ModelConfig, rope::RopeTable};
+
+/// Packed weights and shape of a model; workers share it.
+pub(crate) struct CpuModel {
+    level: Level,
+    heads: Heads,
+    head_dim: usize,
+    hidden: usize,
+    inner: usize,
+    epsilon: f32,
+    vocabulary: usize,
+    /// Empty when the output matrix is the embedding matrix: then `head` has them.
+    embeddings: Floats,
+    layers: Vec<Layer>,
+    norm: Floats,
+    head: Packed,
+}
+
+struct Layer {
+    input_norm: Floats,
+    qkv: Packed,
+    qkv_bias: Option<Floats>,
+    q_norm: Option<Floats>,
+    k_norm: Option<Floats>,
+    out: Packed,
+    out_bias: Option<Floats>,
+    post_norm: Floats,
+    gate_up: Packed,
+    gate_up_bias: Option<Floats>,
+    down: Packed,
+    down_bias: Option<Floats>,
+    window: Option<usize>,
+}
+
+/// `count` real entries, then `None` up to `length`.
+fn some(count: usize, length: usize) -> Vec<Option<usize>> {
+    (0..length).map(|i| (i < count).then_some(i)).collect()
+}
+
+/// `count` heads of `real` floats, each padded to `width`; entry `i` of head `h` is `first + h · real + i`.
+fn head_entries(first: usize, count: usize, real: usize, width: usize) -> Vec<Option<usize>> {
+    (0..count * width).map(|i| (i % width < real).then_some(first + i / width * real + i % width)).collect()
+}
+
+/// `values` where an entry names one, 0 elsewhere, up to whole panels.
+fn place(values: &[f32], entries: &[Option<usize>], length: usize) -> Floats {
+    let mut out = Floats::zeros(length);
+    for (out, entry) in out.iter_mut().zip(entries) {
+        *out = entry.map_or(0.0, |entry| values[entry]);
+    }
+    out
+}
+
+fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(Vec::try_from(tensor.f_to_kind(Kind::Float)?.f_contiguous()?.f_view(-1)?)?)
+}
+
+impl CpuModel {
+    /// Packs the weights of `model`.
+    ///
+    /// # Errors
+    /// When libtorch does not give a tensor's numbers.
+    pub(crate) fn new(model: &CausalLm) -> Result<Self> {
+        let config = model.config();
+        let size = |n: i64| usize::try_from(n).map_err(|error| TorchError::Machine(error.to_string()));
+        let (hidden, intermediate, head_dim) =
+            (size(config.hidden)?, size(config.intermediate)?, size(config.head_dim)?);
+        let (queries, keys, vocabulary) = (size(config.heads)?, size(config.kv_heads)?, size(config.vocabulary)?);
+        let (width, inner) = (padded(head_dim), padded(intermediate));
+        let mut qkv = head_entries(0, queries, head_dim, width);
+        qkv.extend(head_entries(queries * head_dim, keys, head_dim, width));
+        qkv.extend(head_entries((queries + keys) * head_dim, keys, head_dim, width));
+        let mut gate_up = some(intermediate, inner);
+        gate_up.extend(gate_up.clone().into_iter().map(|i| i.map(|i| i + intermediate)));
+        let (plain, heads_in) = (some(hidden, hidden), head_entries(0, queries, head_dim, width));
+        let stride = hidden.next_multiple_of(super::matmul::PANEL);
+        let vector = |tensor: &Tensor, length: usize| -> Result<Floats> {
+            let values = floats(tensor)?;
+            Ok(place(&values, &some(values.len(), length), length))
+        };
+        let joined = |parts: &[&Tensor]| -> Result<Vec<f32>> {
+            let mut all = Vec::new();
+            for part in parts {
+                all.extend(floats(part)?);
+            }
+            Ok(all)
+        };
+        let bias = |parts: &[&Option<Tensor>], entries: &[Option<usize>]| -> Result<Option<Floats>> {
+            let parts: Vec<&Tensor> = parts.iter().filter_map(|part| part.as_ref()).collect();
+            if parts.is_empty() {
+                return Ok(None);
+            }
+            let length = entries.len().next_multiple_of(super::matmul::PANEL);
+            Ok(Some(place(&joined(&parts)?, entries, length)))
+        };
+        let mut layers = Vec::with_capacity(model.layers().len());
+        for layer in model.layers() {
+            layers.push(Layer {
+                input_norm: vector(&layer.input_norm, stride)?,
+                qkv: Packed::new(&joined(&[&layer.q.weight, &layer.k.weight, &layer.v.weight])?, hidden, &qkv, &plain),
+                qkv_bias: bias(&[&layer.q.bias, &layer.k.bias, &layer.v.bias], &qkv)?,
+                q_norm: layer.q_norm.as_ref().map(|w| vector(w, width)).transpose()?,
+                k_norm: layer.k_norm.as_ref().map(|w| vector(w, width)).transpose()?,
+                out: Packed::new(&floats(&layer.o.weight)?, queries * head_dim, &plain, &heads_in),
+                out_bias: bias(&[&layer.o.bias], &plain)?,
+                post_norm: vector(&layer.post_norm, stride)?,
+                gate_up: Packed::new(&joined(&[&layer.gate.weight, &layer.up.weight])?, hidden, &gate_up, &plain),
+                gate_up_bias: bias(&[&layer.gate.bias, &layer.up.bias], &gate_up)?,
+                down: Packed::new(&floats(&layer.down.weight)?, intermediate, &plain, &some(intermediate, inner)),
+                down_bias: bias(&[&layer.down.bias], &plain)?,
+                window: layer.window.map(size).transpose()?,
+            });
+        }
+        let tensor = |name: &str| {
+            let found = model.weights().tensors().get(name);
+            floats(found.ok_or_else(|| TorchError::Input(format!("tensor {name} is missing")))?)
+        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+        Ok(CpuModel {
+            level: Level::detect(),
+            heads: Heads { queries, keys, width, scale: (1.0 / (head_dim as f64).sqrt()) as f32 },
+            head_dim,
+            hidden,
+            inner,
+            epsilon: config.norm_eps as f32,
+            vocabulary,
+            embeddings: if config.tied {
+                Floats::default()
+            } else {
+                let values = tensor("model.embed_tokens.weight")?;
+                place(&values, &some(values.len(), values.len()), values.len())
+            },
+            layers,
+            norm: place(&tensor("model.norm.weight")?, &some(hidden, stride), stride),
+            head: Packed::new(&floats(model.lm_head()?)?, hidden, &some(vocabulary, vocabulary), &plain),
+        })
+    }
+
+    /// Bytes of keys and values per token.
+    pub(crate) fn bytes_per_slot(&self) -> u64 {
+        (2 * self.layers.len() * self.heads.keys * self.heads.width * size_of::<f32>()) as u64
+    }
+}
+
+/// Cosines and sines of the positions 0 .. `length` as [`rotate`] reads them: [length, head_dim].
+///
+/// # Errors
+/// When libtorch refuses.
+pub(crate) fn turns(rope: &RopeTable, config: &ModelConfig, length: usize) -> Result<Vec<f32>> {
+    let (length, options) = (i64::try_from(length).unwrap_or(i64::MAX), (Kind::Float, Device::Cpu));
+    let positions = Tensor::f_arange(length, (Kind::Int64, Device::Cpu))?;
+    // A head that is 1 in its first half and 0 in its second turns into cosines and sines.
+    let one = Tensor::f_ones([1, 1, length, config.head_dim / 2], options)?;
+    let head = Tensor::f_cat(&[&one, &one.f_zeros_like()?], -1)?;
+    floats(&rope.at(&positions, Kind::Float)?.apply(&head)?)
+}
+
+/// One worker's share: its keys and values, and the activations of a pass.
+pub(crate) struct CpuWorker {
+    model: Arc<CpuModel>,
+    turns: Arc<Vec<f32>>,
+    capacity: usize,
+    /// Per layer, [slots, kv heads · width]; as many slots as were ever used.
+    keys: Vec<Floats>,
+    values: Vec<Floats>,
+    x: Floats,
+    normal: Floats,
+    qkv: Floats,
+    mixed: Floats,
+    inner: Floats,
+    logits: Floats,
+    scores: Vec<f32>,
+    clock: Clock,
+}
+
+impl CpuWorker {
+    /// A worker with room for `capacity` tokens. `turns` must reach as far as the longest text.
+    pub(crate) fn new(model: Arc<CpuModel>, turns: Arc<Vec<f32>>, capacity: usize) -> Self {
+        let layers = model.layers.len();
+        CpuWorker {
+            turns,
+            capacity,
+            keys: vec![Floats::default(); layers],
+            values: vec![Floats::default(); layers],
+            x: Floats::default(),
+            normal: Floats::default(),
+            qkv: Floats::default(),
+            mixed: Floats::default(),
+            inner: Floats::default(),
+            logits: Floats::default(),
+            scores: Vec::new(),
+            clock: Clock::default(),
+            model,
+        }
+    }
+
+    /// Room for the slots of this batch, doubling up to the capacity.
+    fn reserve(&mut self, batch: &Batch) {
+        let row = self.model.heads.keys * self.model.heads.width;
+        let needed = batch.slots.iter().max().map_or(0, |slot| *slot as usize + 1);
+        let have = self.keys.first().map_or(0, |keys| keys.len() / row);
+        if needed > have {
+            let slots = needed.max((2 * have).min(self.capacity)).max(256.min(self.capacity));
+            for pool in self.keys.iter_mut().chain(&mut self.values) {
+                pool.grow(slots * row);
+            }
+        }
+    }
+}
+
+impl Backend for CpuWorker {
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<()> {
+        self.reserve(batch);
+        let model = Arc::clone(&self.model);
+        let (level, heads) = (model.level, model.heads);
+        let rows = batch.rows();
+        let stride = model.norm.len();
+        self.x.grow(rows * stride);
+        self.normal.grow(rows * stride);
+        for (x, token) in self.x.chunks_exact_mut(stride).zip(&batch.tokens) {
+            let token = (*token as usize).min(model.vocabulary - 1);
+            if model.embeddings.is_empty() {
+                model.head.row(token, &mut x[..model.hidden]);
+            } else {
+                x[..model.hidden].copy_from_slice(&model.embeddings[token * model.hidden..][..model.hidden]);
+            }
+        }
+        let outputs = batch.outputs.len();
+        for (index, layer) in model.layers.iter().enumerate() {
+            let last = index + 1 == model.layers.len();
+            self.keys_and_values(batch, layer, index);
+            // Nobody asks for more of a prompt's inner tokens than their keys and values.
+            let active = if last { outputs } else { rows };
+            if active == 0 {
+                continue;
+            }
+            self.attention(batch, layer, index, last);
+            let start = Instant::now();
+            let bias = layer.out_bias.as_deref();
+            let width = heads.queries * heads.width;
+            product(level, active, &self.mixed, width, &layer.out, bias, &mut self.x, stride, Into::Add);
+            self.clock.products += start.elapsed();
+            self.feed_forward(layer, active);
+        }
+        if outputs > 0 {
+            self.normalise(&model.norm, outputs);
+            let start = Instant::now();
+            let width = model.head.outputs();
+            self.logits.grow(outputs * width);
+            product(level, outputs, &self.normal, stride, &model.head, None, &mut self.logits, width, Into::Set);
+            self.clock.products += start.elapsed();
+        }
+        Ok(())
+    }
+
+    fn logits(&self, output: usize) -> &[f32] {
+        &self.logits[output * self.model.head.outputs()..][..self.model.vocabulary]
+    }
+
+    fn clock(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
+}
+
+impl CpuWorker {
+    fn normalise(&mut self, weight: &[f32], rows: usize) {
+        let stride = weight.len();
+        let (level, hidden, epsilon) = (self.model.level, self.model.hidden, self.model.epsilon);
+        for (x, y) in self.x.chunks_exact(stride).zip(self.normal.chunks_exact_mut(stride)).take(rows) {
+            rms_norm(level, x, weight, hidden, epsilon, y);
+        }
+    }
+
+    /// Queries, keys and values of all rows; keys and values go to their slots.
+    fn keys_and_values(&mut self, batch: &Batch, layer: &Layer, index: usize) {
+        let model = Arc::clone(&self.model);
+        let (level, heads) = (model.level, model.heads);
+        let rows = batch.rows();
+        self.normalise(&layer.input_norm, rows);
+        let start = Instant::now();
+        let width = layer.qkv.outputs();
+        self.qkv.grow(rows * width);
+        let (bias, stride) = (layer.qkv_bias.as_deref(), layer.input_norm.len());
+        product(level, rows, &self.normal, stride, &layer.qkv, bias, &mut self.qkv, width, Into::Set);
+        self.clock.products += start.elapsed();
+        let (queries, kept) = (heads.queries * heads.width, heads.keys * heads.width);
+        let half = model.head_dim / 2;
+        for (r, row) in self.qkv.chunks_exact_mut(width).take(rows).enumerate() {
+            let position = batch.positions[r] as usize;
+            let turn = &self.turns[position * 2 * half..][..2 * half];
+            for (h, head) in row[..queries + kept].chunks_exact_mut(heads.width).enumerate() {
+                let norm = if h < heads.queries { &layer.q_norm } else { &layer.k_norm };
+                if let Some(weight) = norm {
+                    rms_norm_in_place(level, head, weight, model.head_dim, model.epsilon);
+                }
+                rotate(head, turn, half);
+            }
+            let slot = batch.slots[r] as usize * kept;
+            self.keys[index][slot..slot + kept].copy_from_slice(&row[queries..queries + kept]);
+            self.values[index][slot..slot + kept].copy_from_slice(&row[queries + kept..queries + 2 * kept]);
+        }
+    }
+
+    /// Attention of all rows, or, in the last layer, of the rows whose next token is wanted; these move to the front.
+    fn attention(&mut self, batch: &Batch, layer: &Layer, index: usize, last: bool) {
+        let start = Instant::now();
+        let heads = self.model.heads;
+        let (width, stride) = (layer.qkv.outputs(), layer.input_norm.len());
+        let queries = heads.queries * heads.width;
+        self.mixed.grow(batch.rows() * queries);
+        let mut done = 0;
+        for span in &batch.spans {
+            for row in span.first_row..span.first_row + span.rows {
+                let to = if last {
+                    if batch.outputs.get(done).is_none_or(|output| *output as usize != row) {
+                        continue;
+                    }
+                    self.x.copy_within(row * stride..(row + 1) * stride, done * stride);
+                    done
+                } else {
+                    row
+                };
+                let path = batch.seen(span, row, layer.window);
+                let q = &self.qkv[row * width..][..queries];
+                let out = &mut self.mixed[to * queries..][..queries];
+                let (keys, values) = (&self.keys[index], &self.values[index]);
+                attend(self.model.level, heads, q, keys, values, path, &mut self.scores, out);
+                done += 1;
+            }
+        }
+        self.clock.attention += start.elapsed();
+    }
+
+    fn feed_forward(&mut self, layer: &Layer, rows: usize) {
+        let model = Arc::clone(&self.model);
+        self.normalise(&layer.post_norm, rows);
+        let start = Instant::now();
+        let (width, stride) = (layer.gate_up.outputs(), layer.post_norm.len());
+        self.inner.grow(rows * width);
+        let bias = layer.gate_up_bias.as_deref();
+        product(model.level, rows, &self.normal, stride, &layer.gate_up, bias, &mut self.inner, width, Into::Set);
+        self.clock.products += start.elapsed();
+        // The gate's place is free once it is used.
+        let mut act = [0.0; 64];
+        for row in self.inner.chunks_exact_mut(width).take(rows) {
+            let (gate, up) = row.split_at_mut(model.inner);
+            for (gate, up) in gate.chunks_mut(64).zip(up.chunks(64)) {
+                let act = &mut act[..gate.len()];
+                swiglu(model.level, gate, &up[..gate.len()], act);
+                gate.copy_from_slice(act);
+            }
+        }
+        let start = Instant::now();
+        let bias = layer.down_bias.as_deref();
+        product(model.level, rows, &self.inner, width, &layer.down, bias, &mut self.x, stride, Into::Add);
+        self.clock.products += start.elapsed();
+    }
+}
