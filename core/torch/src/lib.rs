@@ -1,1 +1,19 @@
-//! libtorch engine: causal language models, generation, log-probabilities, training
+//! The libtorch engine: causal language models in and out of Hugging Face folders, generation, log-probabilities and
+//! training.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod generate;
+pub mod library;
+pub mod model;
+pub mod rope;
+pub mod train;
+pub mod weights;
+
+pub use device::{DeviceChoice, Precision};
+pub use error::{Result, TorchError};
+pub use library::{Cuda, LibtorchInfo, libtorch_info};
+pub use model::{CausalLm, inspect};

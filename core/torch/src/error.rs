@@ -1,0 +1,72 @@
+//! What can go wrong in this crate.
+
+use std::path::{Path, PathBuf};
+
+use metareward_api::EngineError;
+use tch::TchError;
+
+/// Why something in this crate failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TorchError {
+    /// The model folder cannot be used.
+    #[error("model folder {}: {message}", folder.display())]
+    Model {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong, with the tensor's, file's or key's name.
+        message: String,
+    },
+    /// Reading or writing failed.
+    #[error("{}: {message}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        message: String,
+    },
+    /// A text or conversation cannot be used.
+    #[error("{0}")]
+    Input(String),
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Libtorch(String),
+    /// The machine cannot do it: libtorch, device, memory.
+    #[error("{0}")]
+    Machine(String),
+}
+
+/// Result with this crate's error.
+pub type Result<T, E = TorchError> = std::result::Result<T, E>;
+
+impl TorchError {
+    /// The folder cannot be used as a model.
+    pub fn model(folder: &Path, message: impl Into<String>) -> Self {
+        Self::Model { folder: folder.to_owned(), message: message.into() }
+    }
+
+    /// Reading or writing `path` failed.
+    pub fn io(path: &Path, error: &std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), message: error.to_string() }
+    }
+}
+
+impl From<TchError> for TorchError {
+    /// Keeps the first line: the rest is a C++ stack trace.
+    fn from(error: TchError) -> Self {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("Internal torch error: ");
+        Self::Libtorch(line.to_owned())
+    }
+}
+
+impl From<TorchError> for EngineError {
+    fn from(error: TorchError) -> Self {
+        match error {
+            TorchError::Model { folder, message } => EngineError::Model { folder, message },
+            TorchError::Io { path, message } => EngineError::Io { path, message },
+            TorchError::Input(message) => EngineError::Input { record: "conversation".to_owned(), message },
+            TorchError::Libtorch(message) => EngineError::Machine(format!("libtorch: {message}")),
+            TorchError::Machine(message) => EngineError::Machine(message),
+        }
+    }
+}
