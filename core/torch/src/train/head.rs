@@ -125,7 +125,7 @@ impl<'a> Head<'a> {
 
     fn vocabulary_log_probs(&self, hidden: &Tensor) -> Result<Tensor> {
         // The softmax is in f32 also where the product is in bf16, as in transformers' loss functions.
-        Ok(hidden.f_matmul(&self.weight.f_t()?)?.f_log_softmax(-1, Kind::Float)?)
+        Ok(hidden.f_matmul(&self.weight.f_transpose(0, 1)?)?.f_log_softmax(-1, Kind::Float)?)
     }
 
     /// Consumes the chunk's log-probabilities: d/d logits = coefficient · (one-hot − softmax).
@@ -144,7 +144,7 @@ impl<'a> Head<'a> {
         let _ = logits.f_scatter_add_(1, &targets.f_unsqueeze(-1)?, &coefficients)?;
         let logits = logits.f_to_kind(self.weight.kind())?;
         if let Some(sum) = weight {
-            let transposed = logits.f_t()?;
+            let transposed = logits.f_transpose(0, 1)?;
             if self.weight.kind() == Kind::Float {
                 let _ = sum.f_addmm_(&transposed, hidden)?;
             } else {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn loss(weight: &Tensor, hidden: &Tensor, targets: &Tensor, coefficients: &Tensor) -> f64 {
-        let all = hidden.matmul(&weight.t()).log_softmax(-1, Kind::Double);
+        let all = hidden.matmul(&weight.transpose(0, 1)).log_softmax(-1, Kind::Double);
         (all.gather(1, &targets.unsqueeze(-1), false).squeeze_dim(-1) * coefficients).sum(Kind::Double).double_value(&[])
     }
 

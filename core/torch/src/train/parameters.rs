@@ -31,11 +31,16 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// A layout of nothing.
+    pub fn empty() -> Self {
+        Self { slots: Vec::new(), decayed: 0, length: 0 }
+    }
+
     /// A layout of the named shapes: first all with two or more dimensions, which weight decay applies to, then the
     /// rest (norms, biases), each group in the order given.
     pub fn new(shapes: impl IntoIterator<Item = (String, Vec<i64>)>) -> Self {
         let (matrices, vectors): (Vec<_>, Vec<_>) = shapes.into_iter().partition(|(_, shape)| shape.len() >= 2);
-        let mut layout = Self { slots: Vec::new(), decayed: 0, length: 0 };
+        let mut layout = Self::empty();
         for (name, shape) in matrices {
             layout.push(name, shape);
         }

@@ -62,10 +62,7 @@ impl Run<'_> {
                 let metrics = match self.step(index, batch) {
                     Ok(metrics) => metrics,
                     Err(Failure::Engine(EngineError::Stopped)) => return self.stopped(),
-                    Err(Failure::Engine(error)) => return Err(error),
-                    Err(Failure::NotFinite { records, message }) => {
-                        return Err(EngineError::NotFinite { step, records, message });
-                    }
+                    Err(failure) => return Err(failure.at(step)),
                 };
                 self.write_log(&mut log, &metrics)?;
                 self.watch.step(&metrics, started.elapsed().as_secs_f64());
@@ -100,7 +97,7 @@ impl Run<'_> {
         }
         let settings = &self.job.settings;
         let _ = self.gradient.all.f_zero_().map_err(TorchError::from)?;
-        let objective = self.objective(&units);
+        let objective = objective(self.job.data, &units);
         let batches = split(&units, settings.micro_batch_tokens);
         let watch = self.watch;
         let sums = self.team.gradients(&batches, objective, &mut self.gradient, &|| watch.stop())?;
@@ -159,22 +156,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn objective<'b>(&self, units: &[Unit]) -> Objective<'b>
-    where
-        Self: 'b,
-    {
-        objective(self.job.data, units)
-    }
-
     fn end_epoch(&mut self, index: usize, steps: usize) -> Result<(), EngineError> {
         let validation_loss = match self.validate() {
             Ok(loss) => loss,
             Err(Failure::Engine(EngineError::Stopped)) => return self.stopped(),
-            Err(Failure::Engine(error)) => return Err(error),
-            Err(Failure::NotFinite { records, message }) => {
-                let message = format!("{message} in validation");
-                return Err(EngineError::NotFinite { step: self.position.step, records, message });
-            }
+            Err(failure) => return Err(failure.at(self.position.step)),
         };
         let model = self.trainable.merged()?;
         self.folder.publish(&self.folder.epoch(index + 1), |folder| {
@@ -204,7 +190,7 @@ impl Run<'_> {
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(Failure::Engine)?;
             let batches = split(&units, job.settings.micro_batch_tokens);
-            let objective = self.objective(&units);
+            let objective = objective(job.data, &units);
             let sums = self
                 .team
                 .run(batches.len(), &|| watch.stop(), |worker, index| worker.evaluate(&batches[index], objective))?;

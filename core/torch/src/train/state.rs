@@ -93,6 +93,14 @@ struct Header {
     exp_avg_sq: Option<TensorHeader>,
 }
 
+/// What [`TrainingFolder::open`] found.
+pub(crate) struct Opened {
+    /// Where to go on.
+    pub position: Position,
+    /// Whether there are saved tensors to go on from.
+    pub saved: bool,
+}
+
 /// The places of a training run's files.
 pub(crate) struct TrainingFolder {
     root: PathBuf,
@@ -125,7 +133,7 @@ impl TrainingFolder {
     /// Where the last run with this fingerprint stopped, or the start. Makes the folder ready to go on from there: the
     /// log ends with the position's last step, and no drafts are left. The state of another fingerprint, and state that
     /// cannot be read, is set aside under `other-<n>/`, with its log and its epochs.
-    pub fn open(&self, fingerprint: &str) -> Result<Position, EngineError> {
+    pub fn open(&self, fingerprint: &str) -> Result<Opened, EngineError> {
         make_folder(&self.root.join("state"))?;
         remove_file(&self.state_draft())?;
         for (name, path) in entries(&self.root)? {
@@ -148,7 +156,7 @@ impl TrainingFolder {
         let Some(position) = position else {
             // No state was ever written: a log or epochs here are leftovers of steps that are taken again.
             remove_file(&self.log())?;
-            return Ok(Position::start(fingerprint));
+            return Ok(Opened { position: Position::start(fingerprint), saved: false });
         };
         if position.fingerprint != fingerprint {
             return self.start_over(fingerprint, "it belongs to other data, settings or another model");
@@ -161,10 +169,10 @@ impl TrainingFolder {
             let log = File::options().write(true).open(self.log()).map_err(|error| io(&self.log(), &error))?;
             log.set_len(position.log_bytes).map_err(|error| io(&self.log(), &error))?;
         }
-        Ok(position)
+        Ok(Opened { saved: !position.finished, position })
     }
 
-    fn start_over(&self, fingerprint: &str, why: &str) -> Result<Position, EngineError> {
+    fn start_over(&self, fingerprint: &str, why: &str) -> Result<Opened, EngineError> {
         let mut number = 1;
         let aside = loop {
             let candidate = self.root.join(format!("other-{number}"));
@@ -186,7 +194,7 @@ impl TrainingFolder {
             }
         }
         make_folder(&self.root.join("state"))?;
-        Ok(Position::start(fingerprint))
+        Ok(Opened { position: Position::start(fingerprint), saved: false })
     }
 
     /// Writes the state; the previous one stays until the new one is whole on disk. `None` writes the position alone.

@@ -66,7 +66,8 @@ impl Team {
         };
         let intra_op = self.intra_op;
         if let Some((own, others)) = self.workers.split_first_mut() {
-            let others = &mut others[..count.saturating_sub(1).min(others.len())];
+            let needed = count.saturating_sub(1).min(others.len());
+            let others = &mut others[..needed];
             std::thread::scope(|scope| {
                 let work = &work;
                 for worker in others {
@@ -107,7 +108,7 @@ impl Team {
             let units = &micro_batches[index];
             let computed = if alone {
                 // No second copy of the gradient: every tensor is added as soon as it is there.
-                let mut turn = lock();
+                let turn = lock();
                 worker.gradients(units, objective, &mut |slot, found| add(turn.gradient, slot, &found))
             } else {
                 let mut all = Vec::new();

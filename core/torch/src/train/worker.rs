@@ -109,6 +109,16 @@ pub(crate) enum Failure {
     NotFinite { records: Vec<String>, message: String },
 }
 
+impl Failure {
+    /// The engine's error for a failure at optimizer step `step`.
+    pub fn at(self, step: u32) -> EngineError {
+        match self {
+            Failure::Engine(error) => error,
+            Failure::NotFinite { records, message } => EngineError::NotFinite { step, records, message },
+        }
+    }
+}
+
 impl From<TorchError> for Failure {
     fn from(error: TorchError) -> Self {
         Self::Engine(error.into())
