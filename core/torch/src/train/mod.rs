@@ -1,1 +1,265 @@
-//! Training.
+//! Training and log-probabilities.
+//!
+//! A training run is [`TorchTrainer::train`]. An optimizer step takes the records that the job names for it, splits them
+//! into micro-batches of similar length, and adds up their gradients in f32:
+//!
+//! 1. the trunk runs to the hidden states after the final norm;
+//! 2. the hidden states that predict completion tokens go through the output projection, some rows at a time, and come
+//!    back as log-probabilities;
+//! 3. the loss (cross-entropy, or the optimizer plugin's) says what each completion's log-probability weighs in the
+//!    gradient, and the projection's gradient is made by hand, again some rows at a time;
+//! 4. the gradient of the hidden states goes back through the trunk.
+//!
+//! Then the gradient is clipped and AdamW updates f32 masters of the weights. The same job gives the same bytes, on any
+//! number of worker threads and however often it was stopped.
+
+mod adamw;
+mod batch;
+mod encode;
+mod head;
+mod parameters;
+mod run;
+mod schedule;
+mod state;
+mod step;
+mod trainable;
+mod trunk;
+mod worker;
+
+use std::path::Path;
+
+use metareward_api::{
+    EngineError, Example, Progress, SequenceLogProb, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
+};
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use self::{
+    adamw::AdamW,
+    batch::micro_batches,
+    encode::Encoder,
+    parameters::Layout,
+    run::{Run, report},
+    state::TrainingFolder,
+    step::Team,
+    trainable::Trainable,
+    trunk::Trunk,
+    worker::{Unit, Worker},
+};
+pub use self::schedule::learning_rate;
+use crate::{
+    DeviceChoice, Precision, chat::TemplateDate, error::TorchError, model::CausalLm, prompting::Prompting,
+};
+
+/// Parameters up to which micro-batches run side by side on the CPU, one thread each. Larger models run one micro-batch
+/// at a time with all threads inside the operations: their gradients would not fit in memory several times.
+const SMALL_MODEL: u64 = 50_000_000;
+
+/// Records measured between two looks at [`Watch::stop`].
+const WINDOW: usize = 2048;
+
+/// How training uses the machine. Nothing here changes what is learned, but for rounding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainerOptions {
+    /// Where tensors live.
+    pub device: DeviceChoice,
+    /// What the model computes in. Masters, moments and gradient sums are f32 in any case.
+    pub precision: Precision,
+    /// CPU threads; 0 takes all cores.
+    pub threads: u32,
+    /// Threads inside one operation on the CPU; micro-batches run on `threads / intra_op` threads side by side. 0 decides by
+    /// the size of the model: 1 up to 50 million parameters, all threads above.
+    pub intra_op: u32,
+    /// Padded tokens per forward pass when log-probabilities are measured; training has its own setting.
+    pub measure_tokens: u32,
+    /// The day that chat templates see as today.
+    pub date: TemplateDate,
+}
+
+impl Default for TrainerOptions {
+    fn default() -> Self {
+        Self {
+            device: DeviceChoice::default(),
+            precision: Precision::default(),
+            threads: 0,
+            intra_op: 0,
+            measure_tokens: 2048,
+            date: TemplateDate::default(),
+        }
+    }
+}
+
+/// The [`Trainer`] on libtorch.
+#[derive(Clone, Debug, Default)]
+pub struct TorchTrainer {
+    options: TrainerOptions,
+}
+
+impl TorchTrainer {
+    /// A trainer that uses the machine as `options` say.
+    pub fn new(options: TrainerOptions) -> Self {
+        Self { options }
+    }
+
+    fn load(&self, folder: &Path) -> Result<CausalLm, TorchError> {
+        CausalLm::load(folder, self.options.device.resolve()?, self.options.precision)
+    }
+
+    /// Reads tokenizer and template; sequences are cut to `max_length` and to the model's context.
+    fn encoder(&self, folder: &Path, model: &CausalLm, max_length: u32) -> Result<Encoder, TorchError> {
+        let limit = i64::from(max_length).min(model.config().context);
+        let prompting = Prompting::read(folder, model.config(), self.options.date)?;
+        Ok(Encoder::new(prompting, usize::try_from(limit).unwrap_or(0)))
+    }
+
+    /// Threads side by side, and threads inside each operation.
+    fn threads(&self, model: &CausalLm) -> (usize, i32) {
+        let all = match self.options.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads as usize,
+        };
+        if model.device() != Device::Cpu {
+            return (1, all as i32);
+        }
+        let inside = match self.options.intra_op {
+            0 if model.card().parameters <= SMALL_MODEL => 1,
+            0 => all,
+            intra_op => intra_op as usize,
+        };
+        ((all / inside).max(1), inside as i32)
+    }
+}
+
+/// Sets the threads inside operations, and sets them back at the end.
+struct IntraOp {
+    before: i32,
+}
+
+impl IntraOp {
+    fn set(threads: i32) -> Self {
+        let before = tch::get_num_threads();
+        tch::set_num_threads(threads);
+        Self { before }
+    }
+}
+
+impl Drop for IntraOp {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.before);
+    }
+}
+
+impl Trainer for TorchTrainer {
+    /// As in [`Trainer`]. The same code as a training step's forward pass; a result depends on the other examples of the call
+    /// only through rounding (sequences of similar length share a batch).
+    fn log_probabilities(
+        &mut self,
+        folder: &Path,
+        examples: &[Example],
+        max_length: u32,
+        watch: &dyn Watch,
+    ) -> Result<Vec<SequenceLogProb>, EngineError> {
+        let model = self.load(folder)?;
+        let encoder = self.encoder(folder, &model, max_length)?;
+        let (workers, intra_op) = self.threads(&model);
+        let _intra_op = IntraOp::set(intra_op);
+        let workers = (0..workers)
+            .map(|_| Ok(Worker::new(Trunk::new(model.share()?, &Layout::empty(), Vec::new(), false), &Layout::empty())))
+            .collect::<Result<Vec<_>, TorchError>>()?;
+        let mut team = Team::new(workers, intra_op);
+        let mut results = Vec::with_capacity(examples.len());
+        let mut tokens = 0;
+        for window in examples.chunks(WINDOW) {
+            let units = window.iter().map(|example| encoder.example(example)).collect::<Result<Vec<Unit>, _>>()?;
+            let sizes: Vec<(usize, usize)> = units.iter().map(Unit::size).collect();
+            let batches = micro_batches(&sizes, self.options.measure_tokens as usize);
+            let sums = team
+                .run(batches.len(), &|| watch.stop(), |worker, index| {
+                    let units: Vec<&Unit> = batches[index].iter().map(|&unit| &units[unit]).collect();
+                    Ok(worker.log_probs(&units)?)
+                })
+                .map_err(|failure| failure.at(0))?;
+            let mut found = vec![0.0; units.len()];
+            for (unit, sum) in batches.iter().flatten().zip(sums.iter().flatten()) {
+                found[*unit] = *sum;
+            }
+            for (unit, sum) in units.iter().zip(found) {
+                if !sum.is_finite() {
+                    let message = "its log-probability is not finite: the model's weights are broken".to_owned();
+                    return Err(EngineError::Input { record: unit.id.clone(), message });
+                }
+                tokens += unit.sequences.iter().map(|sequence| sequence.tokens.len() as u64).sum::<u64>();
+                results.push(SequenceLogProb { sum, tokens: unit.completion_tokens() as u32 });
+            }
+            watch.progress(Progress { done: results.len() as u64, total: examples.len() as u64, tokens });
+        }
+        Ok(results)
+    }
+
+    /// As in [`Trainer`]. The state is one safetensors file, `state/training.safetensors`, of 12 bytes per trained parameter.
+    fn train(&mut self, job: &TrainJob<'_>, watch: &dyn Watch) -> Result<TrainReport, EngineError> {
+        check(job)?;
+        let folder = TrainingFolder::new(&job.folder);
+        let opened = folder.open(&job.fingerprint)?;
+        if opened.position.finished {
+            return Ok(report(job, &folder, &opened.position));
+        }
+        let model = self.load(&job.model)?;
+        let encoder = self.encoder(&job.model, &model, job.settings.max_length)?;
+        let (workers, intra_op) = self.threads(&model);
+        let _intra_op = IntraOp::set(intra_op);
+        let mut trainable = Trainable::new(model, &job.settings, &job.fingerprint)?;
+        let mut adamw = AdamW::new(&trainable.layout, trainable.device())?;
+        if opened.saved {
+            folder.load(&trainable.layout, &mut trainable.masters, &mut adamw)?;
+            trainable.refresh()?;
+        }
+        let workers = (0..workers)
+            .map(|_| trainable.worker(job.settings.activation_checkpointing))
+            .collect::<Result<Vec<_>, TorchError>>()?;
+        let run = Run {
+            job,
+            watch,
+            position: opened.position,
+            encoder,
+            adamw,
+            gradient: trainable.layout.zeros(trainable.device())?,
+            trainable,
+            team: Team::new(workers, intra_op),
+            precision: self.options.precision,
+            total_steps: job.epochs.iter().map(|steps| steps.len() as u32).sum(),
+            folder,
+            tokens: 0,
+        };
+        run.train()
+    }
+}
+
+/// Refuses what no step could be made of.
+fn check(job: &TrainJob<'_>) -> Result<(), EngineError> {
+    let wrong = |record: &str, message: String| Err(EngineError::Input { record: record.to_owned(), message });
+    let TrainSettings { learning_rate, adam_beta1, adam_beta2, adam_epsilon, weight_decay, max_grad_norm, .. } =
+        job.settings;
+    for (name, value) in [
+        ("learning_rate", learning_rate),
+        ("weight_decay", weight_decay),
+        ("adam_epsilon", adam_epsilon),
+        ("max_grad_norm", max_grad_norm),
+    ] {
+        if !(value.is_finite() && value >= 0.0) {
+            return wrong(name, format!("it is {value}; it must be a number from 0"));
+        }
+    }
+    for (name, value) in [("adam_beta1", adam_beta1), ("adam_beta2", adam_beta2)] {
+        if !(0.0..1.0).contains(&value) {
+            return wrong(name, format!("it is {value}; it must be from 0 and below 1"));
+        }
+    }
+    for (epoch, steps) in job.epochs.iter().enumerate() {
+        if steps.is_empty() || steps.iter().any(Vec::is_empty) {
+            return wrong(&format!("epoch {}", epoch + 1), "it has no steps, or a step without records".to_owned());
+        }
+    }
+    Ok(())
+}

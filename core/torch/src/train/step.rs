@@ -1,0 +1,143 @@
+//! The micro-batches of a step, on one or several threads.
+//!
+//! Every thread computes whole micro-batches. Their gradients are added up in the order of the micro-batches, so the sum
+//! is the same, bit for bit, however many threads there are.
+
+use std::sync::{
+    Condvar, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use metareward_api::EngineError;
+use tch::Tensor;
+
+use super::{
+    parameters::Flat,
+    worker::{Failure, Objective, Sums, Unit, Worker},
+};
+use crate::error::Result;
+
+/// The threads of a training run and how many threads each may use inside an operation.
+pub(crate) struct Team {
+    workers: Vec<Worker>,
+    intra_op: i32,
+}
+
+/// The gradient under way, and whose turn it is to add to it.
+struct Turn<'a> {
+    gradient: &'a mut Flat,
+    next: usize,
+    failed: bool,
+}
+
+impl Team {
+    /// A team of `workers`, at least one.
+    pub fn new(workers: Vec<Worker>, intra_op: i32) -> Self {
+        Self { workers, intra_op }
+    }
+
+    /// Runs `job` for every index below `count` and returns the answers in order. Of several failures that of the lowest
+    /// index is returned. `stop` is asked before every index.
+    pub fn run<R: Send>(
+        &mut self,
+        count: usize,
+        stop: &(dyn Fn() -> bool + Sync),
+        job: impl Fn(&Worker, usize) -> std::result::Result<R, Failure> + Sync,
+    ) -> std::result::Result<Vec<R>, Failure> {
+        let next = AtomicUsize::new(0);
+        let ended = AtomicBool::new(false);
+        let answers: Mutex<Vec<Option<std::result::Result<R, Failure>>>> =
+            Mutex::new((0..count).map(|_| None).collect());
+        let work = |worker: &mut Worker| {
+            while !ended.load(Ordering::SeqCst) {
+                let index = next.fetch_add(1, Ordering::SeqCst);
+                if index >= count {
+                    break;
+                }
+                let answer =
+                    if stop() { Err(Failure::Engine(EngineError::Stopped)) } else { job(worker, index) };
+                if answer.is_err() {
+                    ended.store(true, Ordering::SeqCst);
+                }
+                if let Some(place) = answers.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+                    *place = Some(answer);
+                }
+            }
+        };
+        let intra_op = self.intra_op;
+        if let Some((own, others)) = self.workers.split_first_mut() {
+            let needed = count.saturating_sub(1).min(others.len());
+            let others = &mut others[..needed];
+            std::thread::scope(|scope| {
+                let work = &work;
+                for worker in others {
+                    scope.spawn(move || {
+                        tch::set_num_threads(intra_op);
+                        work(worker);
+                    });
+                }
+                work(own);
+            });
+        }
+        let answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Indices are handed out in order, so every index below a failure has an answer.
+        answers.into_iter().flatten().collect()
+    }
+
+    /// Adds the gradient of the mean loss of a step to `gradient` and returns the step's sums.
+    pub fn gradients(
+        &mut self,
+        micro_batches: &[Vec<&Unit>],
+        objective: Objective<'_>,
+        gradient: &mut Flat,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> std::result::Result<Sums, Failure> {
+        let alone = self.workers.len() == 1;
+        let turn = Mutex::new(Turn { gradient, next: 0, failed: false });
+        let changed = Condvar::new();
+        let lock = || turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let stop_and_release = || {
+            let stopped = stop();
+            if stopped {
+                lock().failed = true;
+                changed.notify_all();
+            }
+            stopped
+        };
+        let sums = self.run(micro_batches.len(), &stop_and_release, |worker, index| {
+            let units = &micro_batches[index];
+            let computed = if alone {
+                // No second copy of the gradient: every tensor is added as soon as it is there.
+                let turn = lock();
+                worker.gradients(units, objective, &mut |slot, found| add(turn.gradient, slot, &found))
+            } else {
+                let mut all = Vec::new();
+                let computed = worker.gradients(units, objective, &mut |slot, found| {
+                    all.push((slot, found));
+                    Ok(())
+                });
+                let mut turn = lock();
+                while turn.next != index && !turn.failed && computed.is_ok() {
+                    turn = changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
+                }
+                let mut added = Ok(());
+                if computed.is_ok() && !turn.failed {
+                    added = all.iter().try_for_each(|(slot, found)| add(turn.gradient, *slot, found));
+                }
+                turn.next += 1;
+                turn.failed |= computed.is_err() || added.is_err();
+                changed.notify_all();
+                added.map_err(Failure::from).and(computed)
+            };
+            computed
+        })?;
+        let mut total = Sums::default();
+        sums.iter().for_each(|sums| total.add(sums));
+        Ok(total)
+    }
+}
+
+fn add(gradient: &Flat, slot: usize, found: &Tensor) -> Result<()> {
+    let _ = gradient.views[slot].shallow_clone().f_add_(found)?;
+    Ok(())
+}

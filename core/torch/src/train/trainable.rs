@@ -1,0 +1,205 @@
+//! Which tensors are trained: all weights, or low-rank adapters beside them.
+
+use std::collections::BTreeMap;
+
+use metareward_api::{EngineError, TrainSettings};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::{
+    parameters::{Flat, Layout},
+    trunk::Trunk,
+    worker::Worker,
+};
+use crate::{
+    error::{Result, TorchError},
+    model::{Adapter, CausalLm},
+};
+
+/// The trained tensors of a model: f32 masters, and what the forward pass reads.
+///
+/// In f32 the forward pass reads the masters themselves. A bf16 model is computed with a rounded copy of them, made anew
+/// after every update; masters and copy take 6 bytes per parameter.
+pub(crate) struct Trainable {
+    /// Where the tensors lie.
+    pub layout: Layout,
+    /// The masters.
+    pub masters: Flat,
+    base: CausalLm,
+    rounded: Option<Flat>,
+    adapters: Option<Adapters>,
+}
+
+/// The linear layers with adapters, in the order of the layout: A, then B, of each.
+struct Adapters {
+    linears: Vec<String>,
+    scale: f64,
+}
+
+impl Trainable {
+    /// What `settings` say to train of `base`. Adapters start as in PEFT: A uniform within ±1/√in, B zero; A is drawn
+    /// from the run's fingerprint.
+    pub fn new(base: CausalLm, settings: &TrainSettings, fingerprint: &str) -> Result<Self, EngineError> {
+        match &settings.lora {
+            None => Ok(Self::full(base)?),
+            Some(lora) => {
+                let linears = adapted(&base, &lora.targets)?;
+                if lora.rank == 0 {
+                    return Err(settings_error("lora.rank", "it is 0; use 8, 16 or another number above 0"));
+                }
+                let scale = lora.alpha / f64::from(lora.rank);
+                Ok(Self::lora(base, linears, i64::from(lora.rank), scale, fingerprint)?)
+            }
+        }
+    }
+
+    fn full(base: CausalLm) -> Result<Self> {
+        let layout = Layout::new(base.config().expected());
+        let masters = layout.zeros(base.device())?;
+        let kind = base.precision().kind();
+        no_grad(|| -> Result<()> {
+            for (slot, master) in layout.slots().iter().zip(&masters.views) {
+                master.shallow_clone().f_copy_(weight(&base, &slot.name)?)?;
+            }
+            Ok(())
+        })?;
+        let rounded = match kind {
+            Kind::Float => None,
+            kind => Some(layout.flat(Tensor::f_zeros([layout.length()], (kind, base.device()))?)?),
+        };
+        let mut trainable = Self { layout, masters, base, rounded, adapters: None };
+        trainable.refresh()?;
+        Ok(trainable)
+    }
+
+    fn lora(base: CausalLm, linears: Vec<String>, rank: i64, scale: f64, fingerprint: &str) -> Result<Self> {
+        let mut shapes = Vec::new();
+        for linear in &linears {
+            let (out, width) = weight(&base, &format!("{linear}.weight"))?.size2()?;
+            shapes.push((format!("{linear}.lora_A.weight"), vec![rank, width]));
+            shapes.push((format!("{linear}.lora_B.weight"), vec![out, rank]));
+        }
+        let layout = Layout::new(shapes);
+        let masters = layout.zeros(base.device())?;
+        for (slot, master) in layout.slots().iter().zip(&masters.views).step_by(2) {
+            let bound = 1.0 / (slot.shape[1] as f64).sqrt();
+            let values = uniform(&format!("{fingerprint}\n{}", slot.name), master.numel(), bound);
+            let values = Tensor::f_from_slice(&values)?.f_view(slot.shape.as_slice())?;
+            no_grad(|| master.shallow_clone().f_copy_(&values))?;
+        }
+        Ok(Self { layout, masters, base, rounded: None, adapters: Some(Adapters { linears, scale }) })
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> Device {
+        self.base.device()
+    }
+
+    /// Makes the forward pass read the masters as they are now.
+    pub fn refresh(&mut self) -> Result<()> {
+        if let Some(rounded) = &mut self.rounded {
+            no_grad(|| rounded.all.f_copy_(&self.masters.all))?;
+        }
+        Ok(())
+    }
+
+    /// A worker for one thread. All workers read the same memory.
+    pub fn worker(&self, checkpointing: bool) -> Result<Worker> {
+        let source = self.rounded.as_ref().unwrap_or(&self.masters);
+        let leaves = source
+            .views
+            .iter()
+            .map(|view| view.f_detach()?.f_set_requires_grad(true))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let model = match &self.adapters {
+            None => {
+                let replacements = self.layout.slots().iter().zip(&leaves);
+                self.base.with(&replacements.map(|(slot, leaf)| (slot.name.clone(), leaf.shallow_clone())).collect())?
+            }
+            Some(adapters) => {
+                let mut model = self.base.share()?;
+                for (linear, tensors) in adapters.linears.iter().zip(leaves.chunks_exact(2)) {
+                    let place = model
+                        .linear_mut(linear)
+                        .ok_or_else(|| TorchError::Input(format!("the model has no linear layer {linear}")))?;
+                    let (a, b) = (tensors[0].shallow_clone(), tensors[1].shallow_clone());
+                    place.adapter = Some(Adapter { a, b, scale: adapters.scale });
+                }
+                model
+            }
+        };
+        Ok(Worker::new(Trunk::new(model, &self.layout, leaves, checkpointing), &self.layout))
+    }
+
+    /// The model as it is now, adapters merged into the weights: `W + alpha / rank · B A`, computed in f32.
+    pub fn merged(&self) -> Result<CausalLm> {
+        let mut replacements = BTreeMap::new();
+        match &self.adapters {
+            None => {
+                let source = self.rounded.as_ref().unwrap_or(&self.masters);
+                for (slot, view) in self.layout.slots().iter().zip(&source.views) {
+                    replacements.insert(slot.name.clone(), view.f_detach()?);
+                }
+            }
+            Some(adapters) => {
+                for (linear, tensors) in adapters.linears.iter().zip(self.masters.views.chunks_exact(2)) {
+                    let name = format!("{linear}.weight");
+                    let weight = weight(&self.base, &name)?;
+                    let change = tensors[1].f_matmul(&tensors[0])?.f_mul_scalar(adapters.scale)?;
+                    let merged = weight.f_to_kind(Kind::Float)?.f_add(&change)?.f_to_kind(weight.kind())?;
+                    replacements.insert(name, merged);
+                }
+            }
+        }
+        self.base.with(&replacements)
+    }
+}
+
+fn weight<'a>(model: &'a CausalLm, name: &str) -> Result<&'a Tensor> {
+    model.weights().tensors().get(name).ok_or_else(|| TorchError::Input(format!("tensor {name} is missing")))
+}
+
+/// Names of the linear layers whose last part is one of `targets`, in the order of the forward pass.
+fn adapted(model: &CausalLm, targets: &[String]) -> Result<Vec<String>, EngineError> {
+    let expected = model.config().expected();
+    let linears: Vec<&str> = expected
+        .iter()
+        .filter(|(name, shape)| shape.len() == 2 && name.starts_with("model.layers."))
+        .filter_map(|(name, _)| name.strip_suffix(".weight"))
+        .collect();
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    for target in targets {
+        if !linears.iter().any(|name| last(name) == *target) {
+            let mut known: Vec<String> = linears.iter().map(|name| last(name)).collect();
+            known.sort();
+            known.dedup();
+            let message = format!("the model has no linear layer {target:?}; it has {}", known.join(", "));
+            return Err(settings_error("lora.targets", &message));
+        }
+    }
+    if targets.is_empty() {
+        return Err(settings_error("lora.targets", "it is empty; name a linear layer, for example q_proj"));
+    }
+    Ok(linears.into_iter().filter(|name| targets.contains(&last(name))).map(str::to_owned).collect())
+}
+
+fn settings_error(record: &str, message: &str) -> EngineError {
+    EngineError::Input { record: record.to_owned(), message: message.to_owned() }
+}
+
+/// `count` values between −bound and bound, decided by `name` alone: FNV-1a makes the seed, SplitMix64 the stream.
+fn uniform(name: &str, count: usize, bound: f64) -> Vec<f32> {
+    let mut state = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = state;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^= mixed >> 31;
+            let unit = (mixed >> 11) as f64 / (1_u64 << 53) as f64;
+            ((2.0 * unit - 1.0) * bound) as f32
+        })
+        .collect()
+}
