@@ -1,0 +1,26 @@
+//! The laws of rubrics.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use metareward_laws::{Finding, Plan, all_held, check_rubric};
+use metareward_plugin::{FromOptions, read_options};
+use rubric_additive::Additive;
+use serde_json::json;
+
+#[test]
+fn additive_obeys_the_laws_of_rubrics() {
+    for options in [
+        json!({}),
+        json!({"aggregate": "median", "conflict": "last", "scale": [1, 10], "score_line": "**Total [[{{score}}]]**"}),
+        json!({"guard": "remove"}),
+        json!({
+            "template": "judge : {{prompt}} answer : {{response}} mark :",
+            "score_line": "score {{score}}",
+            "guard": "remove",
+        }),
+    ] {
+        let rubric = Additive::from_options(read_options(&options).unwrap()).unwrap();
+        let outcomes = check_rubric(&rubric, Plan::default());
+        all_held(&outcomes).unwrap_or_else(|broken| panic!("{options}: {broken}"));
+        assert!(outcomes.iter().all(|outcome| outcome.finding == Finding::Held), "{outcomes:?}");
+    }
+}
