@@ -1,1 +1,26 @@
-//! Win rates, judge agreement and their intervals, read from a run on disk
+//! Figures with their number of measurements and an interval: win rates, shares, means, rank correlations, and how
+//! well a judge agrees with an oracle.
+//!
+//! Everything here is a pure function of measurements grouped by prompt ([`Groups`]). An interval draws prompts, not
+//! single answers, since answers to one prompt resemble each other. The same measurements and the same seed give the same
+//! interval on every machine.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod agreement;
+mod bootstrap;
+mod groups;
+mod mean;
+mod models;
+mod random;
+mod rank;
+mod table;
+mod words;
+
+pub use agreement::{Ties, agreement, agreement_of};
+pub use bootstrap::{Bootstrap, Figure, Interval, Statistic, quantile};
+pub use groups::Groups;
+pub use mean::{Spread, mean, mean_of, reaches, share_from, win_rate, wins};
+pub use models::{COLUMNS, Measurements, ModelMeasurements, main_table};
+pub use rank::{kendall, kendall_figure, spearman, spearman_figure, spearman_of};
+pub use table::{Column, Row, Table};
+pub use words::in_words;

@@ -1,0 +1,221 @@
+//! A table of figures: a row per model, a column per kind of figure, every cell with its interval and number of
+//! measurements. As plain text, Markdown or JSON.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Figure, Interval};
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    /// Name for programs, as in `win_rate`.
+    pub key: String,
+    /// Name for people, as in "win rate against seed".
+    pub heading: String,
+    /// Unit of the shown numbers, as in `%` or `characters`; empty for a bare number.
+    pub unit: String,
+    /// What a value is multiplied with to be shown: 100 for a share shown in per cent.
+    pub scale: f64,
+    /// Digits shown after the point.
+    pub digits: usize,
+}
+
+/// A model's figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The model.
+    pub name: String,
+    /// A figure per column; `None` where it cannot be had.
+    pub cells: Vec<Option<Figure>>,
+    /// The same minus the first row's, measured on the same prompts; `None` in the first row and where there is none.
+    pub changes: Vec<Option<Figure>>,
+}
+
+/// Figures of several models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// What it shows, in a line.
+    pub title: String,
+    /// Share of draws inside each interval, from 0 to 1.
+    pub level: f64,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// The models, in the order in which they were made.
+    pub rows: Vec<Row>,
+    /// What a reader must know to read it, a sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Column {
+    /// A number as shown, without its unit.
+    pub fn show(&self, value: f64) -> String {
+        let text = format!("{:.*}", self.digits, value * self.scale);
+        // A negative number that is rounded to zero is zero.
+        if text.starts_with('-') && text.chars().all(|letter| "-0.".contains(letter)) {
+            text[1..].to_string()
+        } else {
+            text
+        }
+    }
+
+    /// A number with its sign.
+    pub fn show_signed(&self, value: f64) -> String {
+        let text = self.show(value);
+        if text.starts_with('-') || text.chars().all(|letter| "0.".contains(letter)) {
+            text
+        } else {
+            format!("+{text}")
+        }
+    }
+
+    /// Both bounds, as in `61.0 to 74.2`.
+    pub fn show_interval(&self, interval: &Interval) -> String {
+        format!("{} to {}", self.show(interval.low), self.show(interval.high))
+    }
+
+    /// The number of measurements, if it is the same in every row that has one.
+    fn common_n(&self, place: usize, rows: &[Row]) -> Option<usize> {
+        let mut counts = rows.iter().filter_map(|row| row.cells.get(place)?.as_ref()).map(|figure| figure.n);
+        let first = counts.next()?;
+        counts.all(|n| n == first).then_some(first)
+    }
+}
+
+impl Table {
+    /// Place of a column, by its key.
+    pub fn column(&self, key: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.key == key)
+    }
+
+    /// Aligned plain text: under each value its interval, and its `n` where the rows differ in it.
+    pub fn to_text(&self) -> String {
+        let mut grid: Vec<Vec<Vec<String>>> = Vec::new();
+        let mut heading = vec![vec!["model".to_string()]];
+        for (place, column) in self.columns.iter().enumerate() {
+            let mut lines = wrap(&column.heading, 14);
+            if !column.unit.is_empty() {
+                lines.push(column.unit.clone());
+            }
+            lines.extend(column.common_n(place, &self.rows).map(|n| format!("n = {n}")));
+            heading.push(lines);
+        }
+        grid.push(heading);
+        for row in &self.rows {
+            let cells = self.columns.iter().enumerate().map(|(place, column)| {
+                let Some(figure) = row.cells.get(place).and_then(Option::as_ref) else {
+                    return vec!["–".to_string()];
+                };
+                let mut lines = vec![column.show(figure.value)];
+                lines.extend(figure.interval.as_ref().map(|interval| column.show_interval(interval)));
+                if column.common_n(place, &self.rows).is_none() {
+                    lines.push(format!("n = {}", figure.n));
+                }
+                lines
+            });
+            grid.push([vec![row.name.clone()]].into_iter().chain(cells).collect());
+        }
+        let widths: Vec<usize> = (0..=self.columns.len())
+            .map(|place| grid.iter().flat_map(|row| &row[place]).map(|line| width(line)).max().unwrap_or(0))
+            .collect();
+        let rule = "─".repeat(widths.iter().sum::<usize>() + 2 * self.columns.len());
+        let mut text = format!("{}\n{rule}\n", self.title);
+        for (number, row) in grid.iter().enumerate() {
+            for line in 0..row.iter().map(Vec::len).max().unwrap_or(0) {
+                let cells = row.iter().zip(&widths).enumerate().map(|(place, (cell, wide))| {
+                    let part = cell.get(line).map_or("", String::as_str);
+                    let blank = " ".repeat(wide - width(part));
+                    if place == 0 { format!("{part}{blank}") } else { format!("{blank}{part}") }
+                });
+                text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+                text.push('\n');
+            }
+            if number == 0 {
+                let _ = writeln!(text, "{rule}");
+            }
+        }
+        let _ = writeln!(text, "{rule}");
+        for note in self.all_notes() {
+            let _ = writeln!(text, "{note}");
+        }
+        text
+    }
+
+    /// A Markdown table: value, interval and `n` in each cell.
+    pub fn to_markdown(&self) -> String {
+        let mut text = format!("**{}**\n\n| model |", self.title);
+        for column in &self.columns {
+            let unit = if column.unit.is_empty() { String::new() } else { format!(" ({})", column.unit) };
+            let _ = write!(text, " {}{unit} |", escape(&column.heading));
+        }
+        let _ = writeln!(text, "\n|---|{}", "--:|".repeat(self.columns.len()));
+        for row in &self.rows {
+            let _ = write!(text, "| {} |", escape(&row.name));
+            for (place, column) in self.columns.iter().enumerate() {
+                match row.cells.get(place).and_then(Option::as_ref) {
+                    None => text.push_str(" – |"),
+                    Some(figure) => {
+                        let interval =
+                            figure.interval.as_ref().map(|interval| format!(" [{}]", column.show_interval(interval)));
+                        let _ = write!(
+                            text,
+                            " {}{}, n {} |",
+                            column.show(figure.value),
+                            interval.unwrap_or_default(),
+                            figure.n
+                        );
+                    }
+                }
+            }
+            text.push('\n');
+        }
+        text.push('\n');
+        for note in self.all_notes() {
+            let _ = writeln!(text, "{note}");
+        }
+        text
+    }
+
+    /// The table as JSON, with unrounded numbers.
+    ///
+    /// # Errors
+    /// None that a table of finite numbers gives.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self)
+    }
+
+    /// How to read the intervals, then the table's own notes.
+    fn all_notes(&self) -> impl Iterator<Item = String> {
+        let intervals = format!(
+            "Intervals: {} % bootstrap over prompts. They cover the choice of prompts, not another training run with another seed.",
+            self.level * 100.0
+        );
+        [intervals].into_iter().chain(self.notes.iter().cloned())
+    }
+}
+
+/// Letters of a line. Every letter in a table is one column wide.
+fn width(line: &str) -> usize {
+    line.chars().count()
+}
+
+/// Breaks a heading into lines of about `letters`, at blanks.
+fn wrap(text: &str, letters: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if width(line) + 1 + width(word) <= letters => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+/// Keeps a bar from ending a Markdown cell.
+fn escape(text: &str) -> String {
+    text.replace('|', "\\|")
+}

@@ -1,0 +1,95 @@
+//! What a table shows, in sentences. A change is called one only when its interval leaves zero out.
+
+use crate::Figure;
+use crate::table::{Column, Row, Table};
+
+/// The first row against the last, column by column, then what can be said of the rows between. Every sentence follows
+/// from an interval of the table.
+pub fn in_words(table: &Table) -> String {
+    let (Some(first), Some(last)) = (table.rows.first(), table.rows.last().filter(|_| table.rows.len() > 1)) else {
+        return "There is one model at most, so there is nothing to compare.".to_string();
+    };
+    let mut sentences = Vec::new();
+    for (place, column) in table.columns.iter().enumerate() {
+        if let Some(change) = last.changes.get(place).and_then(Option::as_ref) {
+            sentences.push(sentence(column, place, first, last, change));
+        }
+        sentences.extend(turning_point(table, column, place));
+    }
+    if sentences.is_empty() {
+        return format!("Nothing was measured of both {} and {}.", first.name, last.name);
+    }
+    let level = table.level * 100.0;
+    let tested = table.rows.iter().skip(1).flat_map(|row| &row.changes).flatten().count();
+    sentences.push(format!(
+        "Each statement rests on a {level} % interval of its own; of {tested} such intervals about {:.1} would miss by chance. \
+         Another training seed may give another result: that is not in the intervals.",
+        tested as f64 * (1.0 - table.level)
+    ));
+    sentences.join("\n")
+}
+
+/// One column, from the first row to the last.
+fn sentence(column: &Column, place: usize, first: &Row, last: &Row, change: &Figure) -> String {
+    let unit = if column.unit.is_empty() || column.unit.starts_with("of ") {
+        String::new()
+    } else {
+        format!(" {}", column.unit)
+    };
+    // A difference of two shares is in points of per cent.
+    let change_unit = if column.unit == "%" { " points".to_string() } else { unit.clone() };
+    let value = |row: &Row| row.cells.get(place).and_then(Option::as_ref).map(|figure| column.show(figure.value));
+    let what = format!("{}:", capitalised(&column.heading));
+    let values = match (value(first), value(last)) {
+        (Some(from), Some(to)) => format!("{from}{unit} for {}, {to}{unit} for {}", first.name, last.name),
+        (None, Some(to)) => format!("{to}{unit} for {}", last.name),
+        _ => return format!("{what} not measured for {}.", last.name),
+    };
+    let Some(interval) = &change.interval else {
+        return format!("{what} {values}. There are too few prompts for an interval, so this says nothing yet.");
+    };
+    let bounds = format!(
+        "{}{change_unit}, interval {} to {}, {} prompts",
+        column.show_signed(change.value),
+        column.show_signed(interval.low),
+        column.show_signed(interval.high),
+        change.prompts
+    );
+    let relative = if column.key == "win_rate" { "against the half of equal models" } else { "on the same prompts" };
+    if interval.contains(0.0) {
+        format!("{what} {values}. No difference can be claimed: the interval includes zero ({relative}: {bounds}).")
+    } else {
+        let direction = if change.value > 0.0 { "Higher" } else { "Lower" };
+        format!("{what} {values}. {direction}: the interval leaves zero out ({relative}: {bounds}).")
+    }
+}
+
+/// A row between first and last that moved against the last: a figure that rose and fell again, or the reverse.
+fn turning_point(table: &Table, column: &Column, place: usize) -> Option<String> {
+    let direction = |row: &Row| {
+        let interval = row.changes.get(place)?.as_ref()?.interval?;
+        if interval.low > 0.0 {
+            Some(1)
+        } else if interval.high < 0.0 {
+            Some(-1)
+        } else {
+            None
+        }
+    };
+    let last = direction(table.rows.last()?);
+    let between = &table.rows[1..table.rows.len() - 1];
+    let other = between.iter().find(|row| direction(row).is_some_and(|moved| last != Some(moved)))?;
+    let moved = if direction(other) == Some(1) { "higher" } else { "lower" };
+    Some(format!(
+        "{} on the way: {} was {moved} than {}, with an interval that leaves zero out; {} is not.",
+        capitalised(&column.heading),
+        other.name,
+        table.rows.first()?.name,
+        table.rows.last()?.name
+    ))
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
