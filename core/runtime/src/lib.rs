@@ -1,1 +1,44 @@
-//! The Meta-Rewarding loop: config, stages, run store, seeds, resume, events
+//! The Meta-Rewarding loop (Wu et al. 2024): config, stages, run store, seeds, resume, events.
+//!
+//! [`Experiment::open`] reads a config and makes its plugins, [`Experiment::plan`] says what a run will cost, and
+//! [`Experiment::run`] runs it or goes on with it. The loop itself is one function, `iterate`, and reads like sections
+//! 2 and 3 of the paper. It works on `dyn Generator` and `dyn Trainer` and never sees a tensor.
+//!
+//! What a run leaves on disk is read with [`RunReader`]. Nothing in a stage's records depends on time, order or a
+//! resume: an interrupted run ends with the same bytes as an uninterrupted one.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod batches;
+mod config;
+mod error;
+mod events;
+mod files_task;
+mod fingerprint;
+mod iterate;
+mod lines;
+mod plan;
+mod plugins;
+mod run;
+mod seeds;
+mod stages;
+mod statistics;
+mod store;
+mod tensorboard;
+
+pub use config::{
+    ActorSection, Config, EngineSection, EvaluationSection, JudgeSection, Keep, Layers, Loaded, MetaJudgeSection,
+    ModelSection, ModelShape, PairsSection, PluginSection, PluginUse, PromptsSection, Reference, SamplerSection,
+    Schedule, SelectorSection, SftSection, StoreSection, TrainSection,
+};
+pub use error::RunError;
+pub use events::{Event, Observer, Unobserved};
+pub use fingerprint::{Fingerprint, model_fingerprint};
+pub use plan::{Plan, StageCost};
+pub use run::{Engines, Experiment, RunOutcome, RunRecord, RunRequest};
+pub use seeds::{Purpose, Seeds};
+pub use stages::{evaluate::Points, examples::ExampleCounts, pairs::Unpaired, reference::ReferenceLogProbs};
+pub use statistics::{
+    EpochStatistics, JudgmentStatistics, Mean, PairStatistics, PairSummary, PointStatistics, RatingStatistics,
+    ResponseStatistics, ScoreCount, Share, Statistics, TrainingStatistics, VerdictStatistics,
+};
+pub use store::{Disk, Fault, Model, ModelNote, Operation, Place, Records, RunReader, ShardRecord, Stage, StageRecord};

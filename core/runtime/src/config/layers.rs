@@ -1,0 +1,198 @@
+//! The layers of a config, later ones over earlier ones, with the place each value came from.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    providers::{Format, Serialized, Toml},
+    value::{Dict, Map, Value},
+};
+
+use super::{Config, check};
+use crate::RunError;
+
+/// Where a config comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    /// The experiment's TOML file; its folder is what relative paths are relative to.
+    pub file: PathBuf,
+    /// Environment variables as (name, value); those that do not begin with `METAREWARD__` are passed over.
+    pub variables: Vec<(String, String)>,
+    /// `--set` arguments, each `key.of.section=value`.
+    pub set: Vec<String>,
+}
+
+/// A config whose values are checked, and the places they came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The config.
+    pub config: Config,
+    /// Folder of the experiment's file.
+    pub folder: PathBuf,
+    pub(crate) figment: Figment,
+}
+
+impl Layers {
+    /// Layers of a file alone.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { file: path.into(), ..Self::default() }
+    }
+
+    /// Reads, merges and checks all layers.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a key that no one knows, a value of the wrong type, out of its range, or a schedule
+    /// of the wrong length; each names the place and the key.
+    pub fn load(&self) -> Result<Loaded, RunError> {
+        let text = fs::read_to_string(&self.file).map_err(|error| RunError::ConfigSyntax {
+            place: self.file.display().to_string(),
+            message: format!("cannot read the experiment: {error}"),
+        })?;
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        let file = Layer::named(self.file.display().to_string());
+        // Parsed here as well, because figment's message for broken TOML lacks the line.
+        toml::from_str::<toml::Table>(&text)
+            .map_err(|error| RunError::ConfigSyntax { place: file.place.clone(), message: error.to_string() })?;
+        let dict = Toml::string(&text)
+            .data()
+            .map_err(|error| RunError::ConfigSyntax { place: file.place.clone(), message: error.to_string() })?;
+        figment = figment.merge(Layer { dict: dict.into_values().next().unwrap_or_default(), ..file });
+        let mut variables: Vec<_> =
+            self.variables.iter().filter(|(name, _)| name.starts_with("METAREWARD__")).collect();
+        variables.sort();
+        for (name, value) in variables {
+            let path = name.trim_start_matches("METAREWARD__").to_lowercase().replace("__", ".");
+            figment = figment.merge(Layer::single(format!("variable {name}"), &path, value));
+        }
+        for argument in &self.set {
+            let place = format!("--set {argument}");
+            let (path, value) = argument.split_once('=').ok_or_else(|| RunError::ConfigSyntax {
+                place: place.clone(),
+                message: "write it as section.key=value".into(),
+            })?;
+            figment = figment.merge(Layer::single(place, path.trim(), value.trim()));
+        }
+        let config: Config = figment.extract().map_err(|error| named(&figment, error))?;
+        let folder = self.file.parent().map(Path::to_owned).unwrap_or_default();
+        let loaded = Loaded { config, folder, figment };
+        check::check(&loaded)?;
+        Ok(loaded)
+    }
+}
+
+impl Loaded {
+    /// Where the value of a key came from: a file, a variable, a `--set`, or the defaults.
+    pub fn place(&self, key: &str) -> String {
+        place(&self.figment, key)
+    }
+}
+
+fn place(figment: &Figment, key: &str) -> String {
+    let mut key = key;
+    loop {
+        if let Some(metadata) = figment.find_metadata(key) {
+            return if metadata.name.contains("Config") { "defaults".into() } else { metadata.name.to_string() };
+        }
+        match key.rsplit_once('.') {
+            Some((parent, _)) => key = parent,
+            None => return "config".into(),
+        }
+    }
+}
+
+/// A figment error in our words. A list in an `Error` is a chain of several; the first is said.
+fn named(figment: &Figment, error: figment::Error) -> RunError {
+    use figment::error::Kind;
+    let path = error.path.join(".");
+    match error.kind {
+        Kind::UnknownField(field, known) => {
+            let section = error.path.iter().filter(|part| **part != field).cloned().collect::<Vec<_>>().join(".");
+            let join = |key: &str| if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+            let key = join(&field);
+            let suggestion = known
+                .iter()
+                .map(|candidate| (strsim::jaro_winkler(&field, candidate), *candidate))
+                .filter(|(likeness, _)| *likeness > 0.75)
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .map(|(_, candidate)| join(candidate));
+            RunError::UnknownKey { place: place(figment, &key), key, suggestion }
+        }
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => RunError::BadValue {
+            place: place(figment, &path),
+            key: path,
+            found: found.to_string(),
+            expected: plain_type(&expected),
+        },
+        Kind::UnknownVariant(found, known) => RunError::BadValue {
+            place: place(figment, &path),
+            key: path,
+            found: format!("{found:?}"),
+            expected: format!("one of {}", known.join(", ")),
+        },
+        Kind::MissingField(field) => RunError::BadValue {
+            place: place(figment, &path),
+            key: if path.is_empty() { field.to_string() } else { format!("{path}.{field}") },
+            found: "missing".into(),
+            expected: "given".into(),
+        },
+        other => RunError::BadValue {
+            place: place(figment, &path),
+            key: path,
+            found: "wrong".into(),
+            expected: other.to_string(),
+        },
+    }
+}
+
+/// Rust's names of types as a person says them.
+fn plain_type(expected: &str) -> String {
+    match expected {
+        "u32" | "u64" | "usize" => "a whole number, 0 or more".into(),
+        "f64" => "a number".into(),
+        "a boolean" => "true or false".into(),
+        other => other.strip_prefix("struct ").map_or_else(|| other.to_owned(), |_| "a section".into()),
+    }
+}
+
+/// One layer with a name for messages.
+struct Layer {
+    place: String,
+    dict: Dict,
+}
+
+impl Layer {
+    fn named(place: String) -> Self {
+        Self { place, dict: Dict::new() }
+    }
+
+    /// A layer with one value. The text is read as TOML, and taken as it is where it is none: `4`, `[1, 2]`, `true` and
+    /// `my name` all do what they look like.
+    fn single(place: String, path: &str, text: &str) -> Self {
+        let parsed = toml::from_str::<toml::Table>(&format!("value = {text}"))
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .and_then(|value| Value::serialize(value).ok());
+        let mut value = parsed.unwrap_or_else(|| Value::from(text.to_owned()));
+        let mut parts = path.split('.').rev();
+        let last = parts.next().unwrap_or_default().to_owned();
+        let mut dict = Dict::from([(last, value)]);
+        for part in parts {
+            value = Value::from(dict);
+            dict = Dict::from([(part.to_owned(), value)]);
+        }
+        Self { place, dict }
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.place.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Map::from([(Profile::Default, self.dict.clone())]))
+    }
+}

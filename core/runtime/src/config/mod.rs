@@ -1,0 +1,25 @@
+//! The config of an experiment: keys and defaults ([`Config`]), layers, checks, and plugin options per iteration.
+
+mod check;
+mod layers;
+mod options;
+mod schedule;
+mod sections;
+
+pub use layers::{Layers, Loaded};
+pub use options::PluginUse;
+pub use schedule::Schedule;
+pub use sections::{
+    ActorSection, Config, EngineSection, EvaluationSection, JudgeSection, Keep, MetaJudgeSection, ModelSection,
+    ModelShape, PairsSection, PluginSection, PromptsSection, Reference, SamplerSection, SelectorSection, SftSection,
+    StoreSection, TrainSection,
+};
+
+impl Config {
+    /// Value of a schedule in an iteration. Lengths are checked when a config is loaded, so there always is one.
+    pub(crate) fn at<'a, T>(&self, schedule: &'a Schedule<T>, iteration: u32) -> Result<&'a T, crate::RunError> {
+        schedule
+            .at(iteration)
+            .ok_or_else(|| crate::RunError::Bug(format!("a schedule has no value for iteration {iteration}")))
+    }
+}

@@ -1,0 +1,100 @@
+//! Options of plugins: files put in, schedules taken apart.
+
+use std::fs;
+
+use metareward_api::Kind;
+use metareward_host::{PluginRecord, Registry};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Loaded;
+use crate::RunError;
+
+/// A plugin of the config with its options in every iteration, defaults included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PluginUse {
+    /// Section of the config, for example `selector.actor`.
+    pub section: String,
+    /// What is used, one entry per iteration.
+    pub iterations: Vec<PluginRecord>,
+}
+
+impl Loaded {
+    /// Replaces every `{ file = "name" }` by the text of the file, relative to the experiment.
+    pub(crate) fn with_files(
+        &self,
+        section: &str,
+        options: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, RunError> {
+        let read = |key: &str, value: &Value| -> Result<Value, RunError> {
+            let Some(Value::String(name)) =
+                value.as_object().filter(|table| table.len() == 1).and_then(|t| t.get("file"))
+            else {
+                return Ok(value.clone());
+            };
+            let path = self.folder.join(name);
+            let key = format!("{section}.options.{key}");
+            fs::read_to_string(&path).map(Value::String).map_err(|error| RunError::PluginConfig {
+                place: self.place(&key),
+                key,
+                message: format!("cannot read {}: {error}", path.display()),
+            })
+        };
+        let mut replaced = Map::new();
+        for (key, value) in options {
+            let value = match value {
+                Value::Array(items) => {
+                    Value::Array(items.iter().map(|item| read(key, item)).collect::<Result<_, _>>()?)
+                }
+                other => read(key, other)?,
+            };
+            replaced.insert(key.clone(), value);
+        }
+        Ok(replaced)
+    }
+
+    /// The options of a plugin in each iteration. A list is a schedule where the plugin's default is not a list.
+    ///
+    /// # Errors
+    /// An unknown plugin, an option it refuses, a file that cannot be read, a schedule of the wrong length.
+    pub(crate) fn plugin(
+        &self,
+        registry: &Registry,
+        kind: Kind,
+        section: &str,
+        name: &str,
+        options: &Map<String, Value>,
+    ) -> Result<PluginUse, RunError> {
+        let refused = |message: String| {
+            let key = if options.is_empty() { format!("{section}.plugin") } else { format!("{section}.options") };
+            RunError::PluginConfig { place: self.place(&key), key: section.to_owned(), message }
+        };
+        let options = self.with_files(section, options)?;
+        let defaults = registry.default_options(kind, name).map_err(|error| refused(error.to_string()))?;
+        let iterations = self.config.iterations;
+        for (key, value) in &options {
+            if let (Value::Array(items), Some(false)) = (value, defaults.get(key).map(Value::is_array))
+                && u32::try_from(items.len()) != Ok(iterations)
+            {
+                let key = format!("{section}.options.{key}");
+                let place = self.place(&key);
+                return Err(RunError::ScheduleLength { place, key, length: items.len(), iterations });
+            }
+        }
+        let mut uses = Vec::new();
+        for index in 0..iterations as usize {
+            let at: Map<String, Value> = options
+                .iter()
+                .map(|(key, value)| match value {
+                    Value::Array(items) if defaults.get(key).is_some_and(|default| !default.is_array()) => {
+                        (key.clone(), items.get(index).cloned().unwrap_or_default())
+                    }
+                    other => (key.clone(), other.clone()),
+                })
+                .collect();
+            let record = registry.record(kind, name, &Value::Object(at)).map_err(|error| refused(error.to_string()))?;
+            uses.push(record);
+        }
+        Ok(PluginUse { section: section.to_owned(), iterations: uses })
+    }
+}

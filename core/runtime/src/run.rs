@@ -1,0 +1,349 @@
+//! A run from its config to its last model.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use metareward_api::{
+    Example, Generator, MetaJudgeItem, ModelCard, PositionWins, Prompt, RubricItem, SamplerItem, Trainer,
+};
+use metareward_host::Registry;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Config, Disk, Event, Fingerprint, Layers, Loaded, Model, Observer, Place, Plan, PluginUse, Purpose, RunError,
+    Seeds,
+    events::Journal,
+    fingerprint::model_fingerprint,
+    iterate::{History, iterate},
+    plan::{self, PlanModel},
+    plugins::Plugins,
+    stages::{
+        Context,
+        evaluate::{HeldOut, evaluate},
+        examples::{self, ExampleCounts, Examples},
+        prompts::{Pool, Prompts},
+        train::{Data, Training, train},
+    },
+    store::{FORMAT, Store},
+};
+
+/// An experiment whose config is checked and whose plugins are made.
+pub struct Experiment {
+    loaded: Loaded,
+    plugins: Plugins,
+}
+
+/// The two engines that a run works with.
+pub struct Engines<'a> {
+    /// Continues conversations.
+    pub generator: &'a mut dyn Generator,
+    /// Computes log-probabilities and trains.
+    pub trainer: &'a mut dyn Trainer,
+}
+
+/// Where and how an experiment is run.
+pub struct RunRequest<'a> {
+    /// The run folder; made where it is not there.
+    pub folder: PathBuf,
+    /// The seed model's folder.
+    pub model: PathBuf,
+    /// Sees what happens, and may ask to stop.
+    pub observer: &'a dyn Observer,
+    /// Time of day, for logs alone.
+    pub clock: fn() -> SystemTime,
+    /// How files are written.
+    pub disk: Disk,
+    /// What computes (libtorch, device …), for the record.
+    pub machine: BTreeMap<String, String>,
+}
+
+/// run.json: what ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of the run folder's format.
+    pub format: u32,
+    /// Version of metareward.
+    pub version: String,
+    /// Name of the experiment.
+    pub name: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// The config as resolved: all layers, defaults included.
+    pub config: Config,
+    /// Every plugin with version, form, hash and options per iteration.
+    pub plugins: Vec<PluginUse>,
+    /// The seed model.
+    pub model: Model,
+    /// What is known of it.
+    pub card: ModelCard,
+    /// Name of the model that the first iteration starts from, and whose responses every judge is measured on.
+    pub base_model: String,
+    /// What computes.
+    pub machine: BTreeMap<String, String>,
+}
+
+/// What came out of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunOutcome {
+    /// The models, from the seed to the last.
+    pub models: Vec<Model>,
+}
+
+impl Experiment {
+    /// Reads the config and makes the plugins.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a layer or with a plugin's options. A task that cannot be made is no error yet: `plan`
+    /// works without it, and `run` says what is wrong.
+    pub fn open(layers: &Layers, registry: &Registry) -> Result<Self, RunError> {
+        let loaded = layers.load()?;
+        let plugins = Plugins::make(&loaded, registry)?;
+        Ok(Self { loaded, plugins })
+    }
+
+    /// The config as resolved.
+    pub fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+
+    /// Every plugin with its options per iteration.
+    pub fn plugins(&self) -> &[PluginUse] {
+        &self.plugins.uses
+    }
+
+    /// The seed model's folder where the config names one; `None` where it names an id.
+    pub fn model_folder(&self) -> Option<PathBuf> {
+        self.loaded.config.model.path.as_ref().map(|path| self.loaded.folder.join(path))
+    }
+
+    /// Examples of the task, rendered with the rubric and the meta-judge of the first iteration: what a seed model is
+    /// trained on, by its own seed.
+    ///
+    /// # Errors
+    /// When a plugin fails.
+    pub fn examples(&self, counts: ExampleCounts, seed: u64) -> Result<Vec<Example>, RunError> {
+        let task = self.plugins.task.as_ref().map_err(Clone::clone)?;
+        examples::draw(self.plugins.at(0)?, task, counts, Seeds::new(seed).stage(0, Purpose::Task, &[]))
+    }
+
+    /// What a run will cost. Works without weights: from `config.json` in the model's folder, or from `[model.shape]`.
+    /// With a generator that has the model loaded, prompts are counted in its tokens.
+    ///
+    /// # Errors
+    /// When neither a model's shape nor its folder is known.
+    pub fn plan(&self, model: Option<&Path>, generator: Option<&mut dyn Generator>) -> Result<Plan, RunError> {
+        let model = match model {
+            Some(folder) => PlanModel::of_folder(folder)?,
+            None => match (&self.config().model.shape, self.model_folder()) {
+                (Some(shape), _) => PlanModel::of_shape(shape.clone()),
+                (None, Some(folder)) => PlanModel::of_folder(&folder)?,
+                (None, None) => {
+                    return Err(RunError::BadValue {
+                        place: self.loaded.place("model"),
+                        key: "model.shape".into(),
+                        found: "missing".into(),
+                        expected: "given, as the model is an id that has not been fetched".into(),
+                    });
+                }
+            },
+        };
+        plan::plan(&self.loaded, &self.plugins, &model, generator)
+    }
+
+    /// Runs the experiment, or goes on with it where it stopped.
+    ///
+    /// # Errors
+    /// All bad input is refused before anything is computed. [`RunError::NoPairs`] when an iteration leaves nothing to
+    /// train on; [`RunError::Stopped`] when the observer asked for it.
+    pub fn run(&self, request: &RunRequest<'_>, engines: Engines<'_>) -> Result<RunOutcome, RunError> {
+        let task = self.plugins.task.as_ref().map_err(Clone::clone)?;
+        let pool = Pool::draw(self.config(), task)?;
+        let model = Model { name: "seed".into(), ..named_model(&request.model)? };
+        let card = engines.generator.load(&model.folder)?;
+        self.check_templates(&pool)?;
+        self.check_lengths(&pool, &card, engines.generator)?;
+
+        let resumed = request.folder.join("run.json").exists();
+        let store = Store::open(&request.folder, &self.config().name, request.disk.clone())?;
+        if self.config().store.check_disk && !resumed {
+            let plan = plan::plan(&self.loaded, &self.plugins, &PlanModel::of_card(&card), Some(engines.generator))?;
+            check_disk(&store.folder, plan.disk_bytes)?;
+        }
+        let record = RunRecord {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            name: self.config().name.clone(),
+            seed: self.config().seed,
+            config: self.config().clone(),
+            plugins: self.plugins.uses.clone(),
+            model: model.clone(),
+            card: card.clone(),
+            base_model: if self.config().sft.enabled { "sft" } else { "seed" }.into(),
+            machine: request.machine.clone(),
+        };
+        store.write_json(&store.folder.join("run.json"), &record)?;
+        let journal = Journal::open(&store.folder, &store.disk, request.observer, request.clock)?;
+        let started = journal.now();
+        let name = record.name;
+        journal.tell(&Event::RunStarted { name, folder: store.folder.clone(), resumed });
+        let mut cx = Context {
+            loaded: &self.loaded,
+            plugins: &self.plugins,
+            task,
+            store: &store,
+            journal: &journal,
+            generator: engines.generator,
+            trainer: engines.trainer,
+            in_generator: Some(model.folder.clone()),
+            card,
+        };
+        let outcome = all(&mut cx, pool, model).and_then(|models| journal.check().map(|()| models));
+        match &outcome {
+            Ok(_) => journal.tell(&Event::RunFinished { seconds: journal.now() - started }),
+            Err(error) => {
+                journal.tell(&Event::RunFailed { message: error.to_string(), exit_code: error.exit_code() });
+            }
+        }
+        journal.flush();
+        outcome.map(|models| RunOutcome { models })
+    }
+
+    /// Renders each template once, so that one that fails does so before anything is computed.
+    fn check_templates(&self, pool: &Pool) -> Result<(), RunError> {
+        let sample = pool.used(self.config())?;
+        let Some(prompt) = sample.first() else { return Ok(()) };
+        for iteration in 1..=self.config().iterations {
+            let plugins = self.plugins.at(iteration)?;
+            let name = |_: usize| format!("prompt {}", prompt.id);
+            let item = RubricItem { prompt: &prompt.text, response: "A response." };
+            plugins.rubric.ask(|rubric| rubric.render(&[item]), name)?;
+            let criteria = plugins.rubric.ask(|rubric| rubric.criteria(), name)?;
+            let item = MetaJudgeItem {
+                prompt: &prompt.text,
+                response: "A response.",
+                criteria: &criteria,
+                first: "A judgment.",
+                second: "Another judgment.",
+            };
+            plugins.meta_judge.ask(|meta| meta.render(&[item]), name)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses prompts that leave no room for an answer, or for a judgment of an empty one.
+    fn check_lengths(&self, pool: &Pool, card: &ModelCard, generator: &mut dyn Generator) -> Result<(), RunError> {
+        let plugins = self.plugins.at(1)?;
+        for prompts in pool.used(self.config())?.chunks(256) {
+            let conversations: Vec<_> = prompts.iter().map(Prompt::messages).collect();
+            let counts = generator.count_tokens(&conversations)?;
+            too_long("the prompt", prompts, &counts, card)?;
+            let items: Vec<RubricItem<'_>> =
+                prompts.iter().map(|prompt| RubricItem { prompt: &prompt.text, response: "" }).collect();
+            let name =
+                |item: usize| prompts.get(item).map_or_else(String::new, |prompt| format!("prompt {}", prompt.id));
+            let conversations = plugins.rubric.ask(|rubric| rubric.render(&items), name)?;
+            let counts = generator.count_tokens(&conversations)?;
+            too_long("the judge's question about it", prompts, &counts, card)?;
+        }
+        // A sampler's first plan shows options that it cannot work with.
+        let item = SamplerItem { characters: 100, draws: 1 };
+        for sampler in [&plugins.actor_sampler, &plugins.judge_sampler, &plugins.meta_sampler] {
+            sampler.ask(|sampler| sampler.plan(std::slice::from_ref(&item)), |_| "a sample".into())?;
+        }
+        Ok(())
+    }
+}
+
+fn too_long(what: &str, prompts: &[Prompt], counts: &[u32], card: &ModelCard) -> Result<(), RunError> {
+    match prompts.iter().zip(counts).find(|(_, count)| **count >= card.context) {
+        None => Ok(()),
+        Some((prompt, count)) => Err(RunError::Input {
+            place: format!("prompt {}", prompt.id),
+            message: format!(
+                "{what} has {count} tokens and the model's context is {}, which leaves no room for an answer; remove or \
+                 shorten it",
+                card.context
+            ),
+        }),
+    }
+}
+
+/// A model folder that is not one of the run's own.
+pub(crate) fn named_model(folder: &Path) -> Result<Model, RunError> {
+    let broken =
+        |message: String| RunError::Engine(metareward_api::EngineError::Model { folder: folder.to_owned(), message });
+    if !folder.is_dir() {
+        return Err(broken("there is no such folder".into()));
+    }
+    let fingerprint: Fingerprint = model_fingerprint(folder)?;
+    // Absolute, so that the record does not depend on where a command was started.
+    let folder = fs::canonicalize(folder).map_err(|error| RunError::io(folder, &error))?;
+    Ok(Model { name: "reference".into(), folder, fingerprint })
+}
+
+fn check_disk(folder: &Path, needed: u64) -> Result<(), RunError> {
+    let Ok(disk) = rustix::fs::statvfs(folder) else {
+        // Some file systems do not say; the run will, when it is full.
+        return Ok(());
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < needed { Err(RunError::DiskTooSmall { folder: folder.to_owned(), free, needed }) } else { Ok(()) }
+}
+
+/// SFT, the iterations, and the measuring of every model.
+fn all(cx: &mut Context<'_>, pool: Pool, seed: Model) -> Result<Vec<Model>, RunError> {
+    let config = cx.config().clone();
+    cx.journal.tell(&Event::ModelReady { model: seed.clone() });
+    let mut held_out = match config.evaluation.prompts {
+        0 => None,
+        _ => {
+            let place = Place::Evaluation("held-out".into());
+            let shard_size = config.prompts.shard_size as usize;
+            let prompts = cx.stage(Prompts { place, prompts: pool.held_out(), shard_size })?;
+            Some(HeldOut { prompts, base: None })
+        }
+    };
+    let mut models = vec![seed.clone()];
+    let initial = match config.sft.enabled {
+        false => seed.clone(),
+        true => {
+            let examples = Examples::draw(cx)?;
+            let examples = cx.stage(examples)?;
+            let sft = train(
+                cx,
+                &Training {
+                    place: Place::Sft,
+                    iteration: 0,
+                    name: "sft".into(),
+                    from: seed.clone(),
+                    section: config.sft.train.clone(),
+                    judge_share: 1.0,
+                    data: Data::Sft(&examples),
+                },
+            )?;
+            models.push(sft.clone());
+            sft
+        }
+    };
+    // The initial model first: its responses are what every judge is measured on.
+    if let Some(held_out) = &mut held_out {
+        evaluate(cx, held_out, &initial)?;
+        if config.sft.enabled {
+            evaluate(cx, held_out, &seed)?;
+        }
+    }
+    let mut history = History { pool, initial: initial.clone(), pairs: Vec::new(), wins: PositionWins::default() };
+    let mut model = initial;
+    for t in 1..=config.iterations {
+        model = iterate(cx, t, &model, &mut history)?;
+        models.push(model.clone());
+        if let Some(held_out) = &mut held_out {
+            evaluate(cx, held_out, &model)?;
+        }
+    }
+    Ok(models)
+}
