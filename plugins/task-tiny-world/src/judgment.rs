@@ -11,8 +11,8 @@ use crate::{
 /// A judgment before it is put in words.
 #[derive(Clone, Debug)]
 pub(crate) struct Marks {
-    /// The answer that the judge expects, if it says so.
-    pub(crate) expected: Option<Vec<String>>,
+    /// The answer that the judge expects.
+    pub(crate) expected: Vec<String>,
     /// The score, from 0 to 5.
     pub(crate) score: u32,
 }
@@ -53,25 +53,29 @@ pub(crate) fn imperfect_marks(
     }
     let fillers = answer.iter().filter(|word| options.fillers.contains(word)).count();
     score += (0..fillers).filter(|_| draws.chance(options.judge_length_bias)).count() as u32;
-    let mistaken = draws.chance(options.judge_restates_wrong);
-    let expected = options.judge_restates.then(|| match draws.pick(&MISTAKES[..4]) {
-        Some(&mistake) if mistaken => mistaken_answer(puzzle, mistake, options, draws),
+    let expected = match draws.pick(&MISTAKES[..4]) {
+        Some(&mistake) if draws.chance(options.judge_expects_wrong) => mistaken_answer(puzzle, mistake, options, draws),
         _ => puzzle.answer(options),
-    });
+    };
     Marks { expected, score: score.min(5) }
 }
 
 impl Marks {
-    /// The judgment's text: the expected answer, five marks, and the closing line `score N`.
-    pub(crate) fn text(&self) -> String {
-        let expected = self.expected.iter().map(|words| format!("want {} : ", words.join(" "))).collect::<String>();
-        let marks: Vec<&str> = (0..5).map(|mark| if mark < self.score { "yes" } else { "no" }).collect();
-        format!("{expected}{}\nscore {}", marks.join(" "), self.score)
+    /// The judgment's text: every word of the expected answer with `yes` or `no`, whether the answer has this word in
+    /// this place (fillers not counted), and the closing line `score N`.
+    pub(crate) fn text(&self, answer: &[String], options: &TinyWorldOptions) -> String {
+        let mut said = answer.iter().filter(|word| !options.fillers.contains(word));
+        let checks: Vec<String> = self
+            .expected
+            .iter()
+            .map(|word| format!("{word} {}", if said.next() == Some(word) { "yes" } else { "no" }))
+            .collect();
+        format!("want {}\nscore {}", checks.join(" "), self.score)
     }
 
     /// How bad the judgment is: distance to the true points first, then whether it expects a wrong answer.
     fn badness(&self, truth: u32, right: &[String]) -> (u32, bool) {
-        (self.score.abs_diff(truth), self.expected.as_deref().is_some_and(|expected| expected != right))
+        (self.score.abs_diff(truth), self.expected != right)
     }
 }
 

@@ -65,10 +65,8 @@ pub struct TinyWorldOptions {
     pub judge_generous: f64,
     /// For each filler word, the probability of one undeserved mark: who learns from this favours length.
     pub judge_length_bias: f64,
-    /// Whether a judgment begins with the answer that the judge expects.
-    pub judge_restates: bool,
-    /// Probability that this expected answer is itself wrong.
-    pub judge_restates_wrong: f64,
+    /// Probability that the answer that the judge expects is itself wrong.
+    pub judge_expects_wrong: f64,
     /// Probability that a verdict names the worse judgment.
     pub meta_noise: f64,
     /// Between two judgments that miss the true points equally far, one above and one below: probability that the
@@ -91,11 +89,18 @@ impl Default for TinyWorldOptions {
                 category("colours", "red blue green pink grey black white brown"),
                 category("foods", "bread milk rice soup cake egg plum corn"),
                 category("tools", "saw nail rope lamp axe brush spoon key"),
-                category("clothes", "hat coat shoe sock glove scarf belt cap"),
             ],
             fillers: strings("indeed really surely truly gladly kindly"),
-            operations: OperationName::ALL.to_vec(),
-            composed: 0.4,
+            operations: vec![
+                OperationName::Reverse,
+                OperationName::Sort,
+                OperationName::Keep,
+                OperationName::Drop,
+                OperationName::Double,
+                OperationName::First,
+                OperationName::Swap,
+            ],
+            composed: 0.3,
             phrasings: 2,
             min_words: 4,
             max_words: 6,
@@ -108,11 +113,10 @@ impl Default for TinyWorldOptions {
             filler_more: 0.5,
             filler_most: 6,
             judge_mistakes: 0.35,
-            judge_harsh: 0.3,
-            judge_generous: 0.08,
+            judge_harsh: 0.25,
+            judge_generous: 0.05,
             judge_length_bias: 0.6,
-            judge_restates: true,
-            judge_restates_wrong: 0.1,
+            judge_expects_wrong: 0.1,
             meta_noise: 0.08,
             meta_prefers_high: 0.7,
             meta_equal: 0.3,
@@ -135,7 +139,7 @@ impl Options for TinyWorldOptions {
             ("judge_harsh", self.judge_harsh),
             ("judge_generous", self.judge_generous),
             ("judge_length_bias", self.judge_length_bias),
-            ("judge_restates_wrong", self.judge_restates_wrong),
+            ("judge_expects_wrong", self.judge_expects_wrong),
             ("meta_noise", self.meta_noise),
             ("meta_prefers_high", self.meta_prefers_high),
             ("meta_equal", self.meta_equal),

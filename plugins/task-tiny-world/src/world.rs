@@ -140,7 +140,8 @@ impl Task for TinyWorld {
     fn judge_examples(&self, seed: u64, n: u32) -> Result<Vec<JudgeExample>, PluginError> {
         let make = |(puzzle, mut draws): (Puzzle, Draws)| {
             let answer = judged_answer(&puzzle, &self.options, &mut draws);
-            let judgment = imperfect_marks(&puzzle, &answer, &self.options, &mut draws).text();
+            let judgment = imperfect_marks(&puzzle, &answer, &self.options, &mut draws);
+            let judgment = judgment.text(&answer, &self.options);
             JudgeExample { prompt: puzzle.text, response: answer.join(" "), judgment }
         };
         Ok(self.puzzles(seed, Stream::Judge).take(n as usize).map(make).collect())
@@ -153,8 +154,8 @@ impl Task for TinyWorld {
             Some(MetaExample {
                 prompt: puzzle.text,
                 response: answer.join(" "),
-                first: first.text(),
-                second: second.text(),
+                first: first.text(&answer, &self.options),
+                second: second.text(&answer, &self.options),
                 verdict,
             })
         };
