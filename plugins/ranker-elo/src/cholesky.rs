@@ -16,12 +16,13 @@ pub(crate) fn solve(matrix: &mut [f64], vector: &mut [f64]) -> bool {
             return false;
         }
         let pivot = pivot.sqrt();
+        let scale = 1.0 / pivot;
         for below in row_and_after.chunks_exact_mut(n) {
             let mut value = below[j];
             for (a, b) in row[..j].iter().zip(&below[..j]) {
                 value -= a * b;
             }
-            below[j] = value / pivot;
+            below[j] = value * scale;
         }
         before[j * n + j] = pivot;
     }

@@ -38,6 +38,7 @@ pub(crate) struct Solved<'a> {
 pub(crate) struct Solver {
     wins: Vec<f64>,
     eps: Vec<f64>,
+    strength: Vec<f64>,
     gradient: Vec<f64>,
     hessian: Vec<f64>,
     step: Vec<f64>,
@@ -95,6 +96,7 @@ impl Solver {
         let n = players.len();
         self.eps.clear();
         self.eps.resize(n, 0.0);
+        self.strength.resize(n, 0.0);
         self.gradient.resize(n, 0.0);
         self.hessian.resize(n * n, 0.0);
         regularization / heaviest
@@ -116,13 +118,22 @@ impl Solver {
 
     /// Gradient of the objective and minus its Hessian at `eps` (lower triangle).
     fn derivatives(&mut self, n: usize, lambda: f64) {
-        let Self { wins, eps, gradient, hessian, .. } = self;
-        // Without a penalty a constant on every entry holds the mean: the direction that the likelihood leaves open.
+        let Self { wins, eps, gradient, hessian, strength, .. } = self;
+        // Without a penalty the sum of eps is held at 0 by a penalty of its own, (Σ eps)² / 2n: the likelihood leaves that
+        // direction open, so the maximum stays where it is.
         let held = if lambda > 0.0 { 0.0 } else { 1.0 / n as f64 };
-        let mean = eps.iter().sum::<f64>() / n as f64;
+        let sum = eps.iter().sum::<f64>();
         for i in 0..n {
-            gradient[i] = -lambda * eps[i] - held * mean;
+            gradient[i] = -lambda * eps[i] - held * sum;
             hessian[i * n + i] = lambda + held;
+        }
+        let (low, high) =
+            eps.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), e| (low.min(*e), high.max(*e)));
+        // One exponential per player, where they are not so far apart that it overflows.
+        let middle = low + (high - low) / 2.0;
+        let in_range = high - low < 600.0;
+        for (strength, eps) in strength.iter_mut().zip(eps.iter()) {
+            *strength = if in_range { libm::exp(eps - middle) } else { 0.0 };
         }
         for i in 0..n {
             for j in 0..i {
@@ -131,15 +142,20 @@ impl Solver {
                     hessian[i * n + j] = held;
                     continue;
                 }
-                // σ(−d) and σ(d), each without loss of its last digits.
-                let d = eps[i] - eps[j];
-                let e = libm::exp(-d.abs());
-                let (large, small) = (1.0 / (1.0 + e), e / (1.0 + e));
-                let (loses, beats) = if d >= 0.0 { (small, large) } else { (large, small) };
+                // σ(d) and σ(−d), each without loss of its last digits.
+                let (beats, loses) = if in_range {
+                    let both = 1.0 / (strength[i] + strength[j]);
+                    (strength[i] * both, strength[j] * both)
+                } else {
+                    let d = eps[i] - eps[j];
+                    let e = libm::exp(-d.abs());
+                    let (large, small) = (1.0 / (1.0 + e), e / (1.0 + e));
+                    if d >= 0.0 { (large, small) } else { (small, large) }
+                };
                 let pull = won * loses - lost * beats;
                 gradient[i] += pull;
                 gradient[j] -= pull;
-                let curve = (won + lost) * large * small;
+                let curve = (won + lost) * beats * loses;
                 hessian[i * n + j] = held - curve;
                 hessian[i * n + i] += curve;
                 hessian[j * n + j] += curve;

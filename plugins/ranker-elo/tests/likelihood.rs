@@ -52,6 +52,8 @@ fn agrees_with_the_golden_files() {
         assert_eq!(golden.len(), players.len(), "{name}");
         let rating = rate(&battles, 0.0);
         assert!(rating.converged && rating.remarks.is_empty(), "{name}: {rating:?}");
+        // Newton's steps, not a crawl along the direction that the likelihood leaves open.
+        assert!(rating.steps < 12, "{name}: {rating:?}");
         let strength = |rating: f64| ((rating - 1000.0) * std::f64::consts::LN_10 / 400.0).exp();
         let total: f64 = rating.ratings.iter().copied().map(strength).sum();
         for (player, rating) in players.iter().zip(&rating.ratings) {
