@@ -4,7 +4,8 @@ use metareward_api::{OptionError, Plugin, PluginInfo};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-/// The options of a plugin: a flat struct with a default for every field.
+/// The options of a plugin: a struct with a default for every field. A field may be such a struct itself; enums with
+/// data in them are not supported.
 ///
 /// Derive `Serialize` and `Deserialize` with `#[serde(default, deny_unknown_fields)]` and skip no field, so that every
 /// option is in the default's JSON: that is how the known names are found.
@@ -43,19 +44,39 @@ pub fn read_options<T: Options>(given: &Value) -> Result<T, OptionError> {
         Value::Object(object) => object,
         other => return Err(OptionError::new(format!("expected a table of options, found {other}"))),
     };
-    let mut merged = default_options::<T>()?;
-    let known: Vec<String> = merged.keys().cloned().collect();
-    for (key, value) in given {
-        if !known.contains(key) {
-            return Err(OptionError::at(key, unknown(key, &known)));
-        }
-        // One at a time: what fails now fails because of this key.
-        merged.insert(key.clone(), value.clone());
-        T::deserialize(Value::Object(merged.clone())).map_err(|error| OptionError::at(key, plain(&error)))?;
-    }
-    let options = T::deserialize(Value::Object(merged)).map_err(|error| OptionError::new(plain(&error)))?;
+    let mut merged = Value::Object(default_options::<T>()?);
+    apply::<T>(&mut merged, &mut Vec::new(), given)?;
+    let options = T::deserialize(merged).map_err(|error| OptionError::new(plain(&error)))?;
     options.check()?;
     Ok(options)
+}
+
+/// Puts what is given over the defaults, one value at a time: what fails then fails because of this value.
+fn apply<T: Options>(
+    merged: &mut Value,
+    path: &mut Vec<String>,
+    given: &Map<String, Value>,
+) -> Result<(), OptionError> {
+    for (key, value) in given {
+        let table = path.iter().try_fold(&mut *merged, |table, name| table.get_mut(name));
+        let Some(Value::Object(table)) = table else {
+            return Err(OptionError::at(path.join("."), "expected a value, found a table"));
+        };
+        path.push(key.clone());
+        let known: Vec<String> = table.keys().cloned().collect();
+        match (table.get_mut(key), value) {
+            (None, _) => return Err(OptionError::at(path.join("."), unknown(key, &known))),
+            (Some(Value::Object(inner)), Value::Object(value)) if !inner.is_empty() => {
+                apply::<T>(merged, path, value)?;
+            }
+            (Some(place), value) => {
+                *place = value.clone();
+                T::deserialize(&*merged).map_err(|error| OptionError::at(path.join("."), plain(&error)))?;
+            }
+        }
+        path.pop();
+    }
+    Ok(())
 }
 
 /// The options as they will be used, defaults included, in one spelling: what a run records.
@@ -133,6 +154,14 @@ mod tests {
         top_k: Option<u32>,
         unit: Unit,
         stop: Vec<String>,
+        noise: Noise,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Noise {
+        order: f64,
+        missing: f64,
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -144,7 +173,8 @@ mod tests {
 
     impl Default for Sample {
         fn default() -> Self {
-            Self { regularization: 0.5, top_k: None, unit: Unit::Characters, stop: Vec::new() }
+            let noise = Noise { order: 0.25, missing: 0.125 };
+            Self { regularization: 0.5, top_k: None, unit: Unit::Characters, stop: Vec::new(), noise }
         }
     }
 
@@ -181,12 +211,12 @@ mod tests {
     fn errors_name_the_key_and_what_was_expected() {
         assert_eq!(
             message(json!({"regularisation": 1})),
-            "option `regularisation`: unknown option; did you mean `regularization`? known options: `regularization`, \
-             `stop`, `top_k`, `unit`"
+            "option `regularisation`: unknown option; did you mean `regularization`? known options: `noise`, \
+             `regularization`, `stop`, `top_k`, `unit`"
         );
         assert_eq!(
             message(json!({"zzz": 1})),
-            "option `zzz`: unknown option; known options: `regularization`, `stop`, `top_k`, `unit`"
+            "option `zzz`: unknown option; known options: `noise`, `regularization`, `stop`, `top_k`, `unit`"
         );
         assert_eq!(
             message(json!({"regularization": "much"})),
@@ -202,6 +232,21 @@ mod tests {
         );
         assert_eq!(message(json!({"regularization": -1})), "option `regularization`: expected a number from 0");
         assert_eq!(message(json!([1])), "expected a table of options, found [1]");
+    }
+
+    #[test]
+    fn tables_in_options_keep_their_other_values_and_name_their_keys() {
+        let options: Sample = read_options(&json!({"noise": {"order": 1}})).unwrap();
+        assert_eq!(options.noise, Noise { order: 1.0, missing: 0.125 });
+        assert_eq!(
+            message(json!({"noise": {"mising": 1}})),
+            "option `noise.mising`: unknown option; did you mean `missing`? known options: `missing`, `order`"
+        );
+        assert_eq!(
+            message(json!({"noise": {"order": true}})),
+            "option `noise.order`: invalid type: boolean `true`, expected a number"
+        );
+        assert!(message(json!({"noise": 3})).starts_with("option `noise`: invalid type: integer `3`"));
     }
 
     #[test]
