@@ -1,13 +1,14 @@
 //! Figures with their number of measurements and an interval: win rates, shares, means, rank correlations, and how
 //! well a judge agrees with an oracle.
 //!
-//! Everything here is a pure function of measurements grouped by prompt ([`Groups`]). An interval draws prompts, not
+//! Figures are pure functions of measurements grouped by prompt ([`Groups`]). An interval draws prompts, not
 //! single answers, since answers to one prompt resemble each other. The same measurements and the same seed give the same
-//! interval on every machine.
+//! interval on every machine. [`measure`] alone reads files: what a run measured.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod agreement;
 mod bootstrap;
+mod from_run;
 mod groups;
 mod mean;
 mod models;
@@ -18,6 +19,7 @@ mod words;
 
 pub use agreement::{Ties, agreement, agreement_of};
 pub use bootstrap::{Bootstrap, Figure, Interval, Statistic, quantile};
+pub use from_run::{LengthUnit, measure};
 pub use groups::Groups;
 pub use mean::{Spread, mean, mean_of, reaches, share_from, win_rate, wins};
 pub use models::{COLUMNS, Measurements, ModelMeasurements, main_table};

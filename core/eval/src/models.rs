@@ -18,7 +18,7 @@ pub struct ModelMeasurements {
     pub points: Groups<f64>,
     /// As an actor: the length of each of its answers, in [`Measurements::length_unit`].
     pub lengths: Groups<f64>,
-    /// As a judge: each readable score that it gave to an answer of the first model.
+    /// As a judge: each readable score that it gave to an answer of the base model.
     pub scores: Groups<f64>,
     /// As a judge: for each such answer the mean of its readable scores, and the oracle's points.
     pub judged: Groups<(f64, f64)>,
@@ -42,8 +42,10 @@ impl ModelMeasurements {
 /// Measurements of all models of a run.
 #[derive(Clone, Debug)]
 pub struct Measurements {
-    /// The models, in the order in which they were made. The first is what the others are compared with.
+    /// The models, in the order in which they were made.
     pub models: Vec<ModelMeasurements>,
+    /// Place of the model that the others are compared with: the one that the first iteration starts from.
+    pub base: usize,
     /// The oracle's points of a perfect answer.
     pub full_points: f64,
     /// What lengths are counted in, as in `characters`.
@@ -55,11 +57,11 @@ pub const COLUMNS: [&str; 8] =
     ["points", "perfect", "win_rate", "length", "judge_score", "agreement", "agreement_without_ties", "spearman"];
 
 /// The table of a run: how good the answers are, and how good the judgments. Each figure with its interval, and its change
-/// from the first model on the same prompts.
+/// from the base model on the same prompts.
 pub fn main_table(measurements: &Measurements, bootstrap: &Bootstrap) -> Table {
-    let first = measurements.models.first();
+    let compared = measurements.models.get(measurements.base);
     let rows = measurements.models.iter().enumerate().map(|(place, model)| {
-        let base = first.filter(|_| place > 0);
+        let base = compared.filter(|_| place != measurements.base);
         Row {
             name: model.name.clone(),
             cells: cells(model, base, measurements.full_points, bootstrap),
@@ -69,10 +71,11 @@ pub fn main_table(measurements: &Measurements, bootstrap: &Bootstrap) -> Table {
             ),
         }
     });
-    let name = first.map_or("the first model", |model| model.name.as_str());
+    let name = compared.map_or("the base model", |model| model.name.as_str());
     Table {
         title: format!("Answers and judgments on held-out prompts, {} models", measurements.models.len()),
         level: bootstrap.level,
+        base: measurements.base,
         columns: columns(name, measurements),
         rows: rows.collect(),
         notes: notes(name, measurements),
@@ -119,7 +122,7 @@ fn cells(
     ]
 }
 
-/// Differences from the first model. A win rate is compared with the half that equal models have.
+/// Differences from the base model. A win rate is compared with the half that equal models have.
 fn changes(
     model: &ModelMeasurements,
     base: &ModelMeasurements,

@@ -29,7 +29,7 @@ pub struct Row {
     pub name: String,
     /// A figure per column; `None` where it cannot be had.
     pub cells: Vec<Option<Figure>>,
-    /// The same minus the first row's, measured on the same prompts; `None` in the first row and where there is none.
+    /// The same minus the base row's, measured on the same prompts; `None` in the base row and where there is none.
     pub changes: Vec<Option<Figure>>,
 }
 
@@ -44,6 +44,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The models, in the order in which they were made.
     pub rows: Vec<Row>,
+    /// Place of the row that the others are compared with.
+    pub base: usize,
     /// What a reader must know to read it, a sentence each.
     pub notes: Vec<String>,
 }

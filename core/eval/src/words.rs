@@ -3,24 +3,28 @@
 use crate::Figure;
 use crate::table::{Column, Row, Table};
 
-/// The first row against the last, column by column, then what can be said of the rows between. Every sentence follows
+/// The base row against the last, column by column, with what can be said of the rows between. Every sentence follows
 /// from an interval of the table.
 pub fn in_words(table: &Table) -> String {
-    let (Some(first), Some(last)) = (table.rows.first(), table.rows.last().filter(|_| table.rows.len() > 1)) else {
-        return "There is one model at most, so there is nothing to compare.".to_string();
+    let after = table.rows.get(table.base + 1..).unwrap_or_default();
+    let (Some(first), Some(last)) = (table.rows.get(table.base), after.last()) else {
+        return "No model comes after the base model, so there is nothing to compare.".to_string();
     };
     let mut sentences = Vec::new();
     for (place, column) in table.columns.iter().enumerate() {
         if let Some(change) = last.changes.get(place).and_then(Option::as_ref) {
             sentences.push(sentence(column, place, first, last, change));
+        } else if let (Some(Some(from)), Some(None)) = (first.cells.get(place), last.cells.get(place)) {
+            let (heading, value) = (capitalised(&column.heading), column.show(from.value));
+            sentences.push(format!("{heading}: {value} for {}; for {} there is none.", first.name, last.name));
         }
-        sentences.extend(turning_point(table, column, place));
+        sentences.extend(turning_point(column, place, first, after));
     }
     if sentences.is_empty() {
         return format!("Nothing was measured of both {} and {}.", first.name, last.name);
     }
     let level = table.level * 100.0;
-    let tested = table.rows.iter().skip(1).flat_map(|row| &row.changes).flatten().count();
+    let tested = after.iter().flat_map(|row| &row.changes).flatten().filter(|change| change.interval.is_some()).count();
     sentences.push(format!(
         "Each statement rests on a {level} % interval of its own; of {tested} such intervals about {:.1} would miss by chance. \
          Another training seed may give another result: that is not in the intervals.",
@@ -29,7 +33,7 @@ pub fn in_words(table: &Table) -> String {
     sentences.join("\n")
 }
 
-/// One column, from the first row to the last.
+/// One column, from the base row to the last.
 fn sentence(column: &Column, place: usize, first: &Row, last: &Row, change: &Figure) -> String {
     let unit = if column.unit.is_empty() || column.unit.starts_with("of ") {
         String::new()
@@ -64,8 +68,8 @@ fn sentence(column: &Column, place: usize, first: &Row, last: &Row, change: &Fig
     }
 }
 
-/// A row between first and last that moved against the last: a figure that rose and fell again, or the reverse.
-fn turning_point(table: &Table, column: &Column, place: usize) -> Option<String> {
+/// A row between base and last that moved against the last: a figure that rose and fell again, or the reverse.
+fn turning_point(column: &Column, place: usize, first: &Row, after: &[Row]) -> Option<String> {
     let direction = |row: &Row| {
         let interval = row.changes.get(place)?.as_ref()?.interval?;
         if interval.low > 0.0 {
@@ -76,16 +80,16 @@ fn turning_point(table: &Table, column: &Column, place: usize) -> Option<String>
             None
         }
     };
-    let last = direction(table.rows.last()?);
-    let between = &table.rows[1..table.rows.len() - 1];
-    let other = between.iter().find(|row| direction(row).is_some_and(|moved| last != Some(moved)))?;
+    let (last, between) = after.split_last()?;
+    let at_last = direction(last);
+    let other = between.iter().find(|row| direction(row).is_some_and(|moved| at_last != Some(moved)))?;
     let moved = if direction(other) == Some(1) { "higher" } else { "lower" };
     Some(format!(
         "{} on the way: {} was {moved} than {}, with an interval that leaves zero out; {} is not.",
         capitalised(&column.heading),
         other.name,
-        table.rows.first()?.name,
-        table.rows.last()?.name
+        first.name,
+        last.name
     ))
 }
 

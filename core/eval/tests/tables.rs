@@ -38,6 +38,7 @@ fn measurements() -> Measurements {
             // Different in detail and alike on the whole.
             model("M2", |prompt, answer| ((prompt + answer + prompt % 3) % 5) as f64, |_, _| 5.0),
         ],
+        base: 0,
         full_points: 5.0,
         length_unit: "characters".into(),
     }
@@ -133,6 +134,7 @@ fn words_claim_what_intervals_support() {
     assert!(line(&words, "Oracle points:").contains("No difference can be claimed"), "{words}");
     assert!(line(&words, "Oracle points on the way").contains("M1 was higher than seed"), "{words}");
     assert!(line(&words, "Judge agreement, ties half").contains("Lower"), "{words}");
+    assert!(line(&words, "Judge Spearman:").contains("for M2 there is none"), "{words}");
 }
 
 #[test]
@@ -148,6 +150,18 @@ fn words_and_table_agree_on_every_change() {
         assert_eq!(line.contains("leaves zero out"), claimed, "{line}");
         assert_eq!(line.contains("No difference can be claimed"), !claimed, "{line}");
     }
+}
+
+#[test]
+fn a_row_before_the_base_is_compared_with_it_too() {
+    let mut measurements = measurements();
+    measurements.base = 1;
+    let table = main_table(&measurements, &Bootstrap::default());
+    let points = table.column("points").unwrap();
+    assert_eq!(table.rows[0].changes[points].unwrap().value, -1.0);
+    assert_eq!(table.rows[1].changes[points], None);
+    let words = in_words(&table);
+    assert!(words.contains("for M1,") && !words.contains("for seed"), "{words}");
 }
 
 #[test]
