@@ -9,7 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod batches;
-mod config;
+pub mod config;
 mod error;
 mod events;
 mod files_task;
@@ -35,7 +35,7 @@ pub use events::{Event, Observer, Unobserved};
 pub use fingerprint::{Fingerprint, model_fingerprint};
 pub use plan::{Plan, StageCost};
 pub use run::{Engines, Experiment, RunOutcome, RunRecord, RunRequest};
-pub use seeds::{Purpose, Seeds};
+pub use seeds::{Purpose, Seeds, shuffled};
 pub use stages::{evaluate::Points, examples::ExampleCounts, pairs::Unpaired, reference::ReferenceLogProbs};
 pub use statistics::{
     EpochStatistics, JudgmentStatistics, Mean, PairStatistics, PairSummary, PointStatistics, RatingStatistics,

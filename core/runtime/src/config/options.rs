@@ -19,6 +19,10 @@ pub struct PluginUse {
     pub iterations: Vec<PluginRecord>,
 }
 
+/// Defaults that belong to a section and not to the plugin: (section, plugin, option, value). Judge pairs are highest
+/// against lowest with ties at random (paper section 3, step 7), where actor pairs look at length.
+const SECTION_DEFAULTS: &[(&str, &str, &str, &str)] = &[("selector.judge", "length-control", "prefer", "random")];
+
 impl Loaded {
     /// Replaces every `{ file = "name" }` by the text of the file, relative to the experiment.
     pub(crate) fn with_files(
@@ -53,7 +57,8 @@ impl Loaded {
         Ok(replaced)
     }
 
-    /// The options of a plugin in each iteration. A list is a schedule where the plugin's default is not a list.
+    /// The options of a plugin in each iteration. A list is a schedule where the plugin's default is not a list; in it,
+    /// `"none"` stands for an option that is not given.
     ///
     /// # Errors
     /// An unknown plugin, an option it refuses, a file that cannot be read, a schedule of the wrong length.
@@ -69,7 +74,12 @@ impl Loaded {
             let key = if options.is_empty() { format!("{section}.plugin") } else { format!("{section}.options") };
             RunError::PluginConfig { place: self.place(&key), key: section.to_owned(), message }
         };
-        let options = self.with_files(section, options)?;
+        let mut options = self.with_files(section, options)?;
+        for (of_section, of_plugin, key, value) in SECTION_DEFAULTS {
+            if section == *of_section && name == *of_plugin && !options.contains_key(*key) {
+                options.insert((*key).to_owned(), Value::from(*value));
+            }
+        }
         let defaults = registry.default_options(kind, name).map_err(|error| refused(error.to_string()))?;
         let iterations = self.config.iterations;
         for (key, value) in &options {
@@ -87,7 +97,9 @@ impl Loaded {
                 .iter()
                 .map(|(key, value)| match value {
                     Value::Array(items) if defaults.get(key).is_some_and(|default| !default.is_array()) => {
-                        (key.clone(), items.get(index).cloned().unwrap_or_default())
+                        let item = items.get(index).cloned().unwrap_or_default();
+                        let none = item == "none" && defaults.get(key).is_some_and(Value::is_null);
+                        (key.clone(), if none { Value::Null } else { item })
                     }
                     other => (key.clone(), other.clone()),
                 })

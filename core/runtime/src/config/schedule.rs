@@ -120,7 +120,8 @@ mod tests {
     proptest! {
         #[test]
         fn one_value_serves_every_iteration(value: u32, iteration in 1u32..50) {
-            prop_assert_eq!(Schedule::Same(value).at(iteration), Some(&value));
+            let schedule = Schedule::Same(value);
+            prop_assert_eq!(schedule.at(iteration), Some(&value));
         }
 
         #[test]

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use super::Schedule;
 
 /// A config as written: all layers together. Where a key says "schedule", it takes one value or a list with one per
-/// iteration. A plugin's option is a schedule too: a list where the plugin's own default is not one.
+/// iteration. A plugin's option is a schedule too: a list where the plugin's own default is not one, with `"none"` for
+/// an iteration in which an option without a default is not given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -182,7 +183,7 @@ pub struct SamplerSection {
 pub struct SelectorSection {
     /// Actor pairs, from rewards. Default plugin `length-control`.
     pub actor: PluginSection,
-    /// Judge pairs, from ratings. Default plugin `length-control`.
+    /// Judge pairs, from ratings. Default plugin `length-control` with `prefer = "random"`: highest against lowest.
     pub judge: PluginSection,
 }
 
