@@ -96,4 +96,38 @@ mod tests {
             option.to_string().starts_with("rubric `additive`: option `template`: unknown placeholder `{{respnse}}`")
         );
     }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let mut registry = registry().unwrap();
+        let again = registry.add_ranker(Constructor::built_in(|plugin: Elo| Box::new(plugin))).unwrap_err();
+        assert_eq!(again.to_string(), "two plugins of kind ranker are named `elo`; rename one");
+    }
+
+    #[test]
+    fn a_record_holds_what_ran() {
+        let options = json!({"rho": 0.32, "max_chosen_length": 1000});
+        let record = registry().unwrap().record(Kind::Selector, "length-control", &options).unwrap();
+        assert_eq!(
+            serde_json::to_value(record).unwrap(),
+            json!({
+                "info": {
+                    "kind": "selector",
+                    "name": "length-control",
+                    "version": "0.1.0",
+                    "summary": "shortest of the best, longest of the worst",
+                },
+                "form": "built-in",
+                "api_version": "0.1.0",
+                "options": {
+                    "rho": 0.32,
+                    "max_chosen_length": 1000,
+                    "unit": "characters",
+                    "prefer": "length",
+                    "ties": "score",
+                    "tolerance": 1e-9,
+                },
+            })
+        );
+    }
 }

@@ -142,22 +142,27 @@ fn defuse(value: &str, fences: &[Vec<char>], guard: Guard) -> String {
         return value.to_owned();
     }
     let mut text: Vec<char> = value.chars().collect();
-    // Taking out may join two halves of a fence, and a removal makes the text shorter: this ends.
-    while let Some((start, fence)) = first_fence(&text, fences) {
+    let longest = fences.iter().map(Vec::len).max().unwrap_or(0);
+    let mut from = 0;
+    // Taking out may join two halves of a fence, so the search goes back by a fence's length; each removal makes the
+    // text shorter, so it ends.
+    while let Some((start, fence)) = first_fence(&text, from, fences) {
         // A backslash more does not break a fence that has backslashes of its own.
         if guard == Guard::Remove || fence.contains(&'\\') {
             text.drain(start..start + fence.len());
+            from = start.saturating_sub(longest);
         } else {
             text.insert(start + 1, '\\');
+            from = start;
         }
     }
     text.into_iter().collect()
 }
 
-/// The first fence in `text` and where it starts.
-fn first_fence<'a>(text: &[char], fences: &'a [Vec<char>]) -> Option<(usize, &'a [char])> {
+/// The first fence in `text` that starts at or after `from`, and where it starts.
+fn first_fence<'a>(text: &[char], from: usize, fences: &'a [Vec<char>]) -> Option<(usize, &'a [char])> {
     let same = |a: &char, b: &char| a.eq_ignore_ascii_case(b);
-    (0..text.len()).find_map(|start| {
+    (from..text.len()).find_map(|start| {
         let here = text.get(start..)?;
         let fence = fences.iter().find(|fence| {
             here.len() >= fence.len()
