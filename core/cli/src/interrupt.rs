@@ -22,3 +22,16 @@ pub fn install() {
 pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
+
+/// Watches nothing but Ctrl-C: for commands that are over in a moment.
+pub struct Quiet;
+
+impl metareward_api::Watch for Quiet {
+    fn progress(&self, _progress: metareward_api::Progress) {}
+
+    fn step(&self, _metrics: &metareward_api::StepMetrics, _seconds: f64) {}
+
+    fn stop(&self) -> bool {
+        asked()
+    }
+}

@@ -70,8 +70,9 @@ fn advice(report: &Report, checkout: bool) -> Vec<String> {
         Some(_) if checkout && !report.set_up => {
             advice.push("libtorch 2.11 is there but builds do not find it yet: run `cargo setup`".to_string());
         }
-        Some(libtorch) if libtorch.cuda_library.is_none() && cfg!(target_os = "linux") => {
-            advice.push("libtorch has no CUDA: for a GPU, run `cargo setup --cuda`".to_string());
+        // NVIDIA's driver makes this node; without it there is no GPU to use.
+        Some(libtorch) if libtorch.cuda_library.is_none() && Path::new("/dev/nvidiactl").exists() => {
+            advice.push("this machine has a GPU and libtorch has no CUDA: run `cargo setup --cuda`".to_string());
         }
         Some(_) => {}
     }

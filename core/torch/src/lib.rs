@@ -5,6 +5,7 @@
 
 pub mod chat;
 pub mod config;
+pub mod create;
 pub mod device;
 pub mod error;
 pub mod generate;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokenizers::{
     AddedToken, PreTokenizer, PreTokenizerWrapper, Tokenizer,
-    models::bpe::BPE,
+    models::bpe::{BPE, Vocab},
     pre_tokenizers::{byte_level::ByteLevel, split::Split, split::SplitPattern},
     tokenizer::{OffsetReferential, OffsetType, PreTokenizedString, SplitDelimiterBehavior},
 };
@@ -20,10 +20,7 @@ use crate::error::{Result, TorchError};
 ///
 /// # Errors
 /// [`TorchError::Input`] with what the tokenizer library says.
-pub fn train_word_tokenizer<'a>(
-    texts: impl Iterator<Item = &'a str>,
-    special_tokens: &[&str],
-) -> Result<Tokenizer> {
+pub fn train_word_tokenizer<'a>(texts: impl Iterator<Item = &'a str>, special_tokens: &[&str]) -> Result<Tokenizer> {
     let failed = |source: tokenizers::Error| TorchError::Input(format!("tokenizer: {source}"));
     let words = pre_tokenizer().map_err(failed)?;
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -45,9 +42,8 @@ pub fn train_word_tokenizer<'a>(
         .chain(bytes)
         .chain(frequent.into_iter().map(|(word, _)| word))
         .zip(0u32..)
-        .collect::<ahash::AHashMap<String, u32>>();
-    let model =
-        BPE::builder().vocab_and_merges(vocabulary, Vec::new()).ignore_merges(true).build().map_err(failed)?;
+        .collect::<Vocab>();
+    let model = BPE::builder().vocab_and_merges(vocabulary, Vec::new()).ignore_merges(true).build().map_err(failed)?;
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(words));
     tokenizer.with_decoder(Some(ByteLevel::new(false, true, false)));
@@ -74,8 +70,11 @@ mod tests {
     use super::*;
 
     fn trained() -> Tokenizer {
-        train_word_tokenizer(["sort the list: cat dog", "the answer is dog cat . score 4"].into_iter(), &["<s>", "</s>"])
-            .unwrap()
+        train_word_tokenizer(
+            ["sort the list: cat dog", "the answer is dog cat . score 4"].into_iter(),
+            &["<s>", "</s>"],
+        )
+        .unwrap()
     }
 
     #[test]

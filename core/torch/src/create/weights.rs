@@ -9,15 +9,12 @@ use crate::{
     error::{Result, TorchError},
 };
 
-/// Standard deviation of transformers' `initializer_range`.
-const DEVIATION: f64 = 0.02;
-
 /// Writes `model.safetensors`.
 pub(super) fn write(path: &Path, shape: &ModelShape, vocabulary: usize, seed: u64) -> Result<()> {
     let head = shape.hidden_size / shape.num_attention_heads;
     let (hidden, inner) = (shape.hidden_size, shape.intermediate_size);
     let keys = head * shape.num_key_value_heads;
-    let residual = DEVIATION / ((2 * shape.num_hidden_layers) as f64).sqrt();
+    let linear = shape.linear_deviation;
 
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     let mut matrix = |name: String, rows: usize, columns: usize, deviation: f64| {
@@ -26,16 +23,16 @@ pub(super) fn write(path: &Path, shape: &ModelShape, vocabulary: usize, seed: u6
         let values = (0..(rows * columns) as u64).map(|index| (normal(stream, index) * deviation) as f32);
         tensors.insert(name, (vec![rows, columns], values.flat_map(f32::to_le_bytes).collect()));
     };
-    matrix("model.embed_tokens.weight".into(), vocabulary, hidden, DEVIATION);
+    matrix("model.embed_tokens.weight".into(), vocabulary, hidden, shape.embedding_deviation);
     for layer in 0..shape.num_hidden_layers {
         let layer = format!("model.layers.{layer}");
-        matrix(format!("{layer}.self_attn.q_proj.weight"), hidden, hidden, DEVIATION);
-        matrix(format!("{layer}.self_attn.k_proj.weight"), keys, hidden, DEVIATION);
-        matrix(format!("{layer}.self_attn.v_proj.weight"), keys, hidden, DEVIATION);
-        matrix(format!("{layer}.self_attn.o_proj.weight"), hidden, hidden, residual);
-        matrix(format!("{layer}.mlp.gate_proj.weight"), inner, hidden, DEVIATION);
-        matrix(format!("{layer}.mlp.up_proj.weight"), inner, hidden, DEVIATION);
-        matrix(format!("{layer}.mlp.down_proj.weight"), hidden, inner, residual);
+        matrix(format!("{layer}.self_attn.q_proj.weight"), hidden, hidden, linear);
+        matrix(format!("{layer}.self_attn.k_proj.weight"), keys, hidden, linear);
+        matrix(format!("{layer}.self_attn.v_proj.weight"), keys, hidden, linear);
+        matrix(format!("{layer}.self_attn.o_proj.weight"), hidden, hidden, linear);
+        matrix(format!("{layer}.mlp.gate_proj.weight"), inner, hidden, linear);
+        matrix(format!("{layer}.mlp.up_proj.weight"), inner, hidden, linear);
+        matrix(format!("{layer}.mlp.down_proj.weight"), hidden, inner, linear);
     }
     let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), hidden).flatten().collect();
     for layer in 0..shape.num_hidden_layers {

@@ -1,0 +1,42 @@
+//! `metareward generate`: lets a model answer a prompt.
+
+use metareward_api::{GenerationDraw, GenerationRequest, Generator, Message, Sampling};
+use serde_json::json;
+
+use crate::{args::GenerateArgs, engine, failure::Failure, interrupt, model};
+
+/// Prints every answer; with `--json` one object with text, tokens and finish reason of each.
+///
+/// # Errors
+/// When the model cannot be used or the prompt does not fit it.
+pub fn run(args: &GenerateArgs, json: bool) -> Result<(), Failure> {
+    let located = model::locate(&args.model, None)?;
+    let mut generator = engine::Settings::of_device(&args.device)?.generator(&located.folder)?;
+    let card = generator.load(&located.folder).map_err(engine::failure)?;
+    let sampling = Sampling {
+        temperature: if args.greedy { 0.0 } else { args.temperature },
+        top_p: args.top_p,
+        top_k: args.top_k,
+        min_p: args.min_p,
+        max_tokens: args.max_tokens.min(card.context),
+        stop: args.stop.clone(),
+    };
+    let messages: Vec<Message> = args.system.iter().map(Message::system).chain([Message::user(&args.prompt)]).collect();
+    let draws = (0..u64::from(args.count))
+        .map(|draw| GenerationDraw { seed: args.seed.wrapping_add(draw), sampling: sampling.clone() })
+        .collect();
+    let request = GenerationRequest { id: "prompt".into(), messages, draws };
+    let answers = generator.generate(&[request], &interrupt::Quiet).map_err(engine::failure)?;
+    let answers = answers.into_iter().next().unwrap_or_default();
+    if json {
+        println!("{}", json!({ "model": located.folder, "revision": located.revision, "answers": answers }));
+    } else {
+        for (number, answer) in answers.iter().enumerate() {
+            if answers.len() > 1 {
+                println!("[{}]", number + 1);
+            }
+            println!("{}", answer.text);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! One file per subcommand.
+
+pub mod doctor;
+pub mod generate;
+pub mod logprobs;
+pub mod plan;
+pub mod run;
+pub mod seed_model;
+pub mod table;

@@ -1,0 +1,77 @@
+//! `metareward run`: an experiment from its seed model to its last one.
+
+use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
+
+use metareward_runtime::{Config, Disk, Engines, RunError, RunReader, RunRequest};
+use metareward_torch::libtorch_info;
+
+use crate::{
+    args::RunArgs,
+    commands::table,
+    engine, experiment,
+    failure::{Code, Failure},
+    logging::Logs,
+    progress::Show,
+};
+
+/// Runs the experiment, or goes on with it, then prints its table.
+///
+/// # Errors
+/// Whatever ends the run early; what was computed is kept.
+pub fn run(args: &RunArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
+    let experiment = experiment::open(&args.experiment)?;
+    let config = experiment.config();
+    let located = experiment::model(&experiment)?;
+    let settings = engine::Settings::of_section(&config.engine)?;
+    let mut generator = settings.generator(&located.folder)?;
+    let mut trainer = settings.trainer(&located.folder)?;
+    let folder = args.run.clone().unwrap_or_else(|| default_folder(args, config));
+    let mut machine = machine(&settings, &located.folder)?;
+    machine.extend(located.revision.map(|revision| ("model revision".to_owned(), revision)));
+    let show = Show::new(logs, json);
+    let request = RunRequest {
+        folder: folder.clone(),
+        model: located.folder,
+        observer: &show,
+        clock: SystemTime::now,
+        disk: Disk::default(),
+        machine,
+    };
+    let engines = Engines { generator: &mut generator, trainer: &mut trainer };
+    let outcome = experiment.run(&request, engines);
+    match outcome {
+        Ok(_) => {}
+        Err(RunError::Stopped) => {
+            return Err(Failure::new(Code::Interrupted, "stopped on request; everything finished is kept")
+                .hint("start the same command again to go on"));
+        }
+        Err(error) => return Err(experiment::failure(error)),
+    }
+    let reader = RunReader::open(&folder).map_err(experiment::failure)?;
+    if config.evaluation.prompts > 0 {
+        table::show(&[reader], json)?;
+    }
+    Ok(())
+}
+
+/// `<runs>/<name>-<seed>`: a changed option goes on in the same folder and keeps what does not depend on it.
+fn default_folder(args: &RunArgs, config: &Config) -> PathBuf {
+    args.runs.join(format!("{}-{}", config.name, config.seed))
+}
+
+/// What computes, for the record.
+fn machine(settings: &engine::Settings, model: &std::path::Path) -> Result<BTreeMap<String, String>, Failure> {
+    let torch = libtorch_info();
+    let device = settings.device.resolve().map_err(engine::torch_failure)?;
+    Ok([
+        ("libtorch", torch.version.to_owned()),
+        ("cuda", torch.cuda.to_string()),
+        ("device", format!("{device:?}")),
+        ("precision", settings.precision(model)?.config_name().to_owned()),
+        ("cores", std::thread::available_parallelism().map_or(1, usize::from).to_string()),
+        ("system", metareward_setup::system()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect())
+}

@@ -1,0 +1,75 @@
+//! An experiment as named on the command line.
+
+use std::path::PathBuf;
+
+use metareward_runtime::{Experiment, Layers, RunError};
+
+use crate::{
+    args::ExperimentArgs,
+    failure::{Code, Failure},
+    interrupt,
+    model::{self, Located},
+};
+
+/// Reads the config with all its layers and makes the plugins.
+///
+/// # Errors
+/// Whatever is wrong with the config.
+pub fn open(args: &ExperimentArgs) -> Result<Experiment, Failure> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("METAREWARD__"))
+        .collect();
+    let layers = Layers { file: file(args)?, variables, set: args.set.clone() };
+    let registry = metareward_builtin::registry().map_err(|error| Failure::new(Code::Bug, error))?;
+    Experiment::open(&layers, &registry).map_err(failure)
+}
+
+/// The experiment's TOML file.
+///
+/// # Errors
+/// When there is none.
+pub fn file(args: &ExperimentArgs) -> Result<PathBuf, Failure> {
+    let path = &args.experiment;
+    let file = if path.is_dir() { path.join("experiment.toml") } else { path.clone() };
+    if file.is_file() {
+        return Ok(file);
+    }
+    Err(Failure::new(Code::Input, format!("no experiment at {}: {} is not there", path.display(), file.display()))
+        .hint("give a folder with an experiment.toml, such as experiments/quickstart"))
+}
+
+/// The seed model's folder, fetched where the config names an id.
+///
+/// # Errors
+/// When there is none.
+pub fn model(experiment: &Experiment) -> Result<Located, Failure> {
+    let section = &experiment.config().model;
+    if let Some(folder) = experiment.model_folder() {
+        if folder.is_dir() {
+            return Ok(Located { folder, revision: None });
+        }
+        let missing = Failure::new(Code::Input, format!("model.path: there is no folder {}", folder.display()));
+        return Err(missing.hint("make or fetch it; `metareward seed-model` makes the quickstart's"));
+    }
+    match &section.id {
+        Some(id) => model::locate(id, section.revision.as_deref()),
+        None => Err(Failure::new(Code::Input, "the config names no model")
+            .hint("write path = \"folder\" or id = \"owner/name\" under [model]")),
+    }
+}
+
+/// A run's error on its way out.
+pub fn failure(error: RunError) -> Failure {
+    if matches!(error, RunError::Stopped) && interrupt::asked() {
+        return Failure::new(Code::Interrupted, error);
+    }
+    let code = match error.exit_code() {
+        2 => Code::Input,
+        3 => Code::Plugin,
+        4 => Code::Machine,
+        70 => Code::Bug,
+        _ => Code::Run,
+    };
+    Failure::new(code, error)
+}
