@@ -9,7 +9,7 @@ use crate::{
     config::{ModelConfig, RopeScaling},
 };
 
-/// Cosine and sine at some positions, [1 or B, 1, T, D].
+/// Cosine and sine at some positions, `[1 or B, 1, T, D]`.
 #[derive(Debug)]
 pub struct Rope {
     cos: Tensor,
@@ -17,7 +17,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// `x` [B, heads, T, D] turned by its positions.
+    /// `x` `[B, heads, T, D]` turned by its positions.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -31,7 +31,7 @@ impl Rope {
 /// The frequencies of a model.
 #[derive(Debug)]
 pub struct RopeTable {
-    /// [D / 2], f32.
+    /// `[D / 2]`, f32.
     frequencies: Tensor,
     attention_factor: f64,
 }
@@ -46,7 +46,7 @@ impl RopeTable {
         Ok(Self { frequencies: Tensor::f_from_slice(&frequencies)?.f_to_device(device)?, attention_factor })
     }
 
-    /// Frequencies [D / 2] in f32, radians per position.
+    /// Frequencies `[D / 2]` in f32, radians per position.
     pub fn frequencies(&self) -> &Tensor {
         &self.frequencies
     }
@@ -56,7 +56,7 @@ impl RopeTable {
         self.attention_factor
     }
 
-    /// Factors at `positions` (i64), [T] for all rows or [B, T] for each, computed in f32 and rounded to `kind`.
+    /// Factors at `positions` (i64), `[T]` for all rows or `[B, T]` for each, computed in f32 and rounded to `kind`.
     ///
     /// # Errors
     /// When libtorch refuses.
