@@ -105,6 +105,14 @@ struct Loaded {
     end_ids: Vec<u32>,
 }
 
+impl Loaded {
+    fn new(model: Model, config: Arc<ModelConfig>, prompting: Prompting) -> Self {
+        let mut end_ids: Vec<u32> = prompting.end_ids().iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+        end_ids.sort_unstable();
+        Loaded { model, config, prompting, end_ids }
+    }
+}
+
 enum Model {
     Cpu { model: Arc<CpuModel>, rope: RopeTable },
     Tensors(CausalLm),
@@ -126,17 +134,22 @@ impl TorchGenerator {
     /// # Errors
     /// When libtorch does not give the weights.
     pub fn set_model(&mut self, model: CausalLm, prompting: Prompting) -> crate::Result<ModelCard> {
-        let config = Arc::clone(model.config());
         let card = model.card();
-        let model = if model.device() == Device::Cpu && model.precision() == Precision::F32 {
-            Model::Cpu { model: Arc::new(CpuModel::new(&model)?), rope: RopeTable::new(&config, Device::Cpu)? }
+        if model.device() == Device::Cpu && model.precision() == Precision::F32 {
+            let config = Arc::clone(model.config());
+            let rope = RopeTable::new(&config, Device::Cpu)?;
+            let model = Model::Cpu { model: Arc::new(CpuModel::new(&model)?), rope };
+            self.loaded = Some(Loaded::new(model, config, prompting));
         } else {
-            Model::Tensors(model)
-        };
-        let mut end_ids: Vec<u32> = prompting.end_ids().iter().filter_map(|id| u32::try_from(*id).ok()).collect();
-        end_ids.sort_unstable();
-        self.loaded = Some(Loaded { model, config, prompting, end_ids });
+            self.set_model_on_tensors(model, prompting);
+        }
         Ok(card)
+    }
+
+    /// Uses this model from now on, on libtorch's tensors also where our own code could compute it: to compare the two.
+    pub fn set_model_on_tensors(&mut self, model: CausalLm, prompting: Prompting) {
+        let config = Arc::clone(model.config());
+        self.loaded = Some(Loaded::new(Model::Tensors(model), config, prompting));
     }
 
     fn loaded(&self) -> Result<&Loaded, EngineError> {
