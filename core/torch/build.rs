@@ -31,6 +31,12 @@ fn main() {
             .unwrap_or_default()
     };
     let version = format!("{}.{}", part("MAJOR"), part("MINOR"));
+    if version == "." {
+        fail(&format!(
+            "{} holds no libtorch headers: set LIBTORCH to its folder, or run `cargo setup`",
+            root.display()
+        ));
+    }
     if version != WANTED {
         fail(&format!(
             "libtorch in {} is version {version}; this crate needs {WANTED}: point LIBTORCH at one, or unset it and run \

@@ -154,6 +154,9 @@ impl ModelConfig {
         let hidden = keys.positive("hidden_size")?;
         let heads = keys.positive("num_attention_heads")?;
         let layers = keys.positive("num_hidden_layers")?;
+        if layers > 10_000 {
+            return Err(format!("config.json: num_hidden_layers is {layers}: no model is that large"));
+        }
         let kv_heads = keys.positive_or("num_key_value_heads", heads)?;
         if heads % kv_heads != 0 {
             return Err(format!(
@@ -243,14 +246,15 @@ impl ModelConfig {
 
     /// What the loop wants to know of the model. Keys and values are counted in `precision`.
     pub fn card(&self, precision: Precision) -> ModelCard {
-        let parameters: i64 = self.expected().iter().map(|(_, shape)| shape.iter().product::<i64>()).sum();
-        let cache = 2 * self.layers * self.kv_heads * self.head_dim;
+        let size = |shape: &[i64]| shape.iter().map(|size| u128::from(size.unsigned_abs())).product::<u128>();
+        let parameters: u128 = self.expected().iter().map(|(_, shape)| size(shape)).sum();
+        let cache = 2 * self.layers.unsigned_abs() * (self.kv_heads * self.head_dim).unsigned_abs();
         ModelCard {
             architecture: self.architecture.name().to_owned(),
-            parameters: parameters.unsigned_abs(),
+            parameters: u64::try_from(parameters).unwrap_or(u64::MAX),
             context: u32::try_from(self.context).unwrap_or(u32::MAX),
             vocabulary: u32::try_from(self.vocabulary).unwrap_or(u32::MAX),
-            cache_bytes_per_token: cache.unsigned_abs() * precision.bytes(),
+            cache_bytes_per_token: cache.saturating_mul(precision.bytes()),
             layers: u32::try_from(self.layers).unwrap_or(u32::MAX),
             hidden: u32::try_from(self.hidden).unwrap_or(u32::MAX),
         }
@@ -365,6 +369,9 @@ fn windows(raw: &Value, architecture: Architecture, layers: i64) -> Result<Vec<O
     }
 }
 
+/// Largest value of any size in `config.json`.
+const LARGEST_SIZE: i64 = 1 << 27;
+
 /// Typed access to the keys of `config.json`.
 struct Keys<'a>(&'a Value);
 
@@ -376,8 +383,11 @@ impl Keys<'_> {
     fn positive(&self, name: &str) -> Result<i64, String> {
         let Some(value) = self.given(name) else { return Err(format!("config.json: {name} is missing")) };
         match value.as_i64() {
-            // The upper end keeps products of two sizes within 64 bits.
-            Some(number) if number > 0 && number < 1 << 31 => Ok(number),
+            // The upper end keeps products of a few sizes within 64 bits; no model comes near it.
+            Some(number) if number > 0 && number <= LARGEST_SIZE => Ok(number),
+            Some(number) if number > LARGEST_SIZE => {
+                Err(format!("config.json: {name} is {value}: no model is that large"))
+            }
             _ => Err(format!("config.json: {name} is {value}; it must be a whole number above 0")),
         }
     }
