@@ -72,3 +72,114 @@ impl AdamW {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use metareward_api::LearningRateSchedule;
+    use serde_json::Value;
+    use tch::Kind;
+
+    use super::*;
+    use crate::train::{
+        parameters::{clip, gradient_norm},
+        schedule::learning_rate,
+    };
+
+    fn numbers(value: &Value) -> Vec<f32> {
+        match value {
+            Value::Array(values) => values.iter().flat_map(numbers).collect(),
+            value => vec![value.as_f64().unwrap() as f32],
+        }
+    }
+
+    fn put(flat: &Flat, slot: usize, values: &Value) {
+        let view = &flat.views[slot];
+        view.shallow_clone().copy_(&Tensor::from_slice(&numbers(values)).view(view.size().as_slice()));
+    }
+
+    fn close(view: &Tensor, expected: &Value) {
+        let found = Vec::<f32>::try_from(view.contiguous().view(-1)).unwrap();
+        for (found, expected) in found.iter().zip(numbers(expected)) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+    }
+
+    /// Twelve steps of `torch.optim.AdamW` with `clip_grad_norm_` and transformers' schedules.
+    #[test]
+    fn equals_torch_with_clipping_and_schedules() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/train/optimizer.json");
+        let fixture: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let number = |name: &str| fixture[name].as_f64().unwrap();
+        let mut clipped = 0;
+        for run in fixture["runs"].as_array().unwrap() {
+            let settings = TrainSettings {
+                learning_rate: number("learning_rate"),
+                lr_schedule: serde_json::from_value::<LearningRateSchedule>(run["schedule"].clone()).unwrap(),
+                warmup_steps: run["warmup"].as_u64().unwrap() as u32,
+                schedule_steps: run["total"].as_u64().unwrap() as u32,
+                weight_decay: number("weight_decay"),
+                adam_beta1: fixture["betas"][0].as_f64().unwrap(),
+                adam_beta2: fixture["betas"][1].as_f64().unwrap(),
+                adam_epsilon: number("epsilon"),
+                max_grad_norm: number("clip"),
+                max_length: 0,
+                micro_batch_tokens: 0,
+                activation_checkpointing: false,
+                lora: None,
+                save_steps: 0,
+            };
+            let layout = Layout::new([("vector".to_owned(), vec![5]), ("matrix".to_owned(), vec![3, 4])]);
+            assert_eq!(layout.slots()[0].name, "matrix");
+            let mut masters = layout.zeros(Device::Cpu).unwrap();
+            put(&masters, 0, &run["start"][0]);
+            put(&masters, 1, &run["start"][1]);
+            let mut adamw = AdamW::new(&layout, Device::Cpu).unwrap();
+            for (index, step) in run["steps"].as_array().unwrap().iter().enumerate() {
+                let mut gradient = layout.zeros(Device::Cpu).unwrap();
+                put(&gradient, 0, &step["gradients"][0]);
+                put(&gradient, 1, &step["gradients"][1]);
+                let norm = gradient_norm(&gradient).unwrap();
+                assert!((norm - step["norm"].as_f64().unwrap()).abs() < 1e-5);
+                clipped += usize::from(norm > settings.max_grad_norm);
+                clip(&mut gradient, norm, settings.max_grad_norm).unwrap();
+                let rate = learning_rate(&settings, index as u32 + 1);
+                assert!((rate - step["rate"].as_f64().unwrap()).abs() < 1e-15, "step {index}");
+                adamw.step(&layout, &mut masters, &gradient, rate, &settings).unwrap();
+                close(&masters.views[0], &step["matrix"]);
+                close(&masters.views[1], &step["vector"]);
+            }
+        }
+        assert!(clipped > 10, "the fixture clips in {clipped} steps");
+    }
+
+    /// A learning rate of 5e-6 moves f32 masters even where a bf16 weight would not change.
+    #[test]
+    fn small_updates_add_up_in_the_masters() {
+        let layout = Layout::new([("matrix".to_owned(), vec![1, 16])]);
+        let mut masters = layout.zeros(Device::Cpu).unwrap();
+        let _ = masters.all.fill_(1.0);
+        let gradient = layout.flat(Tensor::ones([16], (Kind::Float, Device::Cpu))).unwrap();
+        let settings = TrainSettings {
+            learning_rate: 5e-6,
+            lr_schedule: LearningRateSchedule::Constant,
+            warmup_steps: 0,
+            schedule_steps: 0,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            max_grad_norm: 0.0,
+            max_length: 0,
+            micro_batch_tokens: 0,
+            activation_checkpointing: false,
+            lora: None,
+            save_steps: 0,
+        };
+        let mut adamw = AdamW::new(&layout, Device::Cpu).unwrap();
+        for _ in 0..1000 {
+            adamw.step(&layout, &mut masters, &gradient, 5e-6, &settings).unwrap();
+        }
+        let moved = 1.0 - masters.all.double_value(&[0]);
+        assert!((moved - 5e-3).abs() < 1e-4, "{moved}");
+    }
+}

@@ -96,8 +96,6 @@ pub(crate) struct Padded {
     pub targets: Tensor,
     /// Completion tokens of each sequence; their sum is N.
     pub counts: Vec<usize>,
-    /// Prompt and completion tokens, padding not counted.
-    pub real_tokens: u64,
 }
 
 impl Padded {
@@ -106,7 +104,6 @@ impl Padded {
         let longest = sequences.iter().map(|sequence| sequence.tokens.len()).max().unwrap_or(0);
         let mut tokens = Vec::with_capacity(sequences.len() * longest);
         let (mut rows, mut targets, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut real_tokens = 0;
         for (row, sequence) in sequences.iter().enumerate() {
             tokens.extend_from_slice(&sequence.tokens);
             tokens.resize((row + 1) * longest, 0);
@@ -115,7 +112,6 @@ impl Padded {
                 targets.push(sequence.tokens[position]);
             }
             counts.push(sequence.completion_tokens());
-            real_tokens += sequence.tokens.len() as u64;
         }
         let place = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
         Ok(Self {
@@ -123,7 +119,6 @@ impl Padded {
             rows: place(&rows)?,
             targets: place(&targets)?,
             counts,
-            real_tokens,
         })
     }
 
@@ -200,6 +195,5 @@ mod tests {
         assert_eq!(Vec::<i64>::try_from(&padded.targets).unwrap(), [7, 8, 9, 3]);
         assert_eq!(padded.sums(&[1.0, 2.0, 3.0, 4.0]), [6.0, 4.0]);
         assert_eq!(padded.spread(&[0.5, 2.0]), [0.5, 0.5, 0.5, 2.0]);
-        assert_eq!(padded.real_tokens, 7);
     }
 }

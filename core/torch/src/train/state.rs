@@ -26,9 +26,6 @@ const BLOCK: i64 = 1 << 20;
 /// Largest header accepted, in bytes.
 const LARGEST_HEADER: u64 = 100 << 20;
 
-/// Names of the three tensors, in the order of the file.
-const TENSORS: [&str; 3] = ["weights", "exp_avg", "exp_avg_sq"];
-
 /// One finished epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochRecord {
