@@ -3,6 +3,7 @@
 use crate::{
     draws::Draws,
     mistake::{MISTAKES, add_fillers, imperfect_answer, mistaken_answer},
+    operation::NONE,
     options::TinyWorldOptions,
     oracle::points,
     puzzle::Puzzle,
@@ -61,14 +62,17 @@ pub(crate) fn imperfect_marks(
 }
 
 impl Marks {
-    /// The judgment's text: every word of the expected answer with `yes` or `no`, whether the answer has this word in
-    /// this place (fillers not counted), and the closing line `score N`.
+    /// The judgment's text: place by place the expected word, the word that is there (`none` where one of them has no
+    /// more; fillers are not counted) and `yes` or `no`, whether they are the same; then the closing line `score N`.
+    /// Comparing two words side by side is what a very small model can learn; comparing two lists at once is not.
     pub(crate) fn text(&self, answer: &[String], options: &TinyWorldOptions) -> String {
-        let mut said = answer.iter().filter(|word| !options.fillers.contains(word));
-        let checks: Vec<String> = self
-            .expected
-            .iter()
-            .map(|word| format!("{word} {}", if said.next() == Some(word) { "yes" } else { "no" }))
+        let said: Vec<&String> = answer.iter().filter(|word| !options.fillers.contains(word)).collect();
+        let checks: Vec<String> = (0..self.expected.len().max(said.len()))
+            .map(|place| {
+                let wanted = self.expected.get(place).map_or(NONE, String::as_str);
+                let found = said.get(place).map_or(NONE, |word| word.as_str());
+                format!("{wanted} {found} {}", if wanted == found { "yes" } else { "no" })
+            })
             .collect();
         format!("want {}\nscore {}", checks.join(" "), self.score)
     }

@@ -120,10 +120,13 @@ pub(crate) const THEN: &str = "then";
 /// Stands between the instruction and the list.
 pub(crate) const COLON: &str = ":";
 
+/// Stands in a judgment where a list has no more words.
+pub(crate) const NONE: &str = "none";
+
 /// Words that may not be words of a list: those of the instructions, of judgments and of verdicts, and the numbers.
 pub(crate) fn reserved_words() -> BTreeSet<String> {
     let phrases = OperationName::ALL.iter().flat_map(|name| name.phrases().iter()).flat_map(|p| p.split(' '));
-    let others = ["want", "yes", "no", "score", "points", "winner", THEN, "tie"];
+    let others = ["want", "yes", "no", "score", "points", "winner", "tie", THEN, NONE];
     phrases.chain(NUMBERS).chain(others).map(str::to_owned).collect()
 }
 

@@ -280,9 +280,13 @@ proptest! {
             assert!(hits[0].starts_line && text.ends_with(&score_line.write(&hits[0].value[0].text)));
             let score: usize = hits[0].value[0].text.parse().unwrap();
             assert!(score <= 5 && text.starts_with("want "));
-            // One check per expected word.
-            let checks = text.split_whitespace().filter(|w| ["yes", "no"].contains(w)).count();
-            assert_eq!(text.split_whitespace().count(), 2 * checks + 3);
+            // One check per place: two words, and whether they are the same.
+            let (checks, _) = text.split_once('\n').unwrap();
+            let words: Vec<&str> = checks.split(' ').skip(1).collect();
+            assert_eq!(words.len() % 3, 0);
+            for check in words.chunks(3) {
+                assert_eq!(check[2], if check[0] == check[1] { "yes" } else { "no" }, "{text}");
+            }
         };
         for example in world.demonstrations(seed, 30).unwrap() {
             prop_assert_eq!(check(&example.prompt.text).or(check(&example.response)), None);
