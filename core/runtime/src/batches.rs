@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn kind(index: u32) -> Option<PairKind> {
-        Some(if index % 2 == 0 { PairKind::Actor } else { PairKind::Judge })
+        Some(if index.is_multiple_of(2) { PairKind::Actor } else { PairKind::Judge })
     }
 
     fn order(batch_size: u32, judge_share: f64, seed: u64) -> Order {

@@ -56,7 +56,7 @@ pub enum RunError {
         iterations: u32,
     },
     /// A plugin that is not there or does not take its options.
-    #[error("{place}: {key}: {message}")]
+    #[error("{place}: `{key}`: {message}")]
     PluginConfig {
         /// The file, variable or `--set`.
         place: String,
@@ -169,6 +169,21 @@ fn at(record: Option<&str>) -> String {
     record.map(|name| format!("{name}: ")).unwrap_or_default()
 }
 
+/// The known key that looks most like a misspelt one, if any does.
+pub(crate) fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| {
+            // One finds keys with the same beginning, the other swapped letters in short keys.
+            let likeness =
+                strsim::jaro_winkler(key, candidate).max(strsim::normalized_damerau_levenshtein(key, candidate));
+            (likeness, candidate)
+        })
+        .filter(|(likeness, _)| *likeness > 0.65)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
 /// A number of bytes as people read it.
 pub(crate) struct Bytes(pub u64);
 
@@ -194,11 +209,12 @@ impl RunError {
             | RunError::UnknownKey { .. }
             | RunError::BadValue { .. }
             | RunError::ScheduleLength { .. }
+            | RunError::PluginConfig { .. }
             | RunError::Input { .. }
             | RunError::InUse { .. }
             | RunError::OtherExperiment { .. }
             | RunError::NotARun { .. } => 2,
-            RunError::PluginConfig { .. } | RunError::Plugin { .. } => 3,
+            RunError::Plugin { .. } => 3,
             RunError::Io { .. } | RunError::DiskFull { .. } | RunError::DiskTooSmall { .. } => 4,
             RunError::Engine(engine) => match engine {
                 EngineError::Model { .. } | EngineError::Input { .. } => 2,

@@ -23,7 +23,7 @@ use metareward_host::{Form, PluginRecord};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::{Fingerprint, RunError, config::Loaded, plugins::Bound, seeds::shuffled};
+use crate::{Fingerprint, RunError, config::Loaded, error::nearest, plugins::Bound, seeds::shuffled};
 
 /// Name of the task in a config.
 pub(crate) const NAME: &str = "files";
@@ -35,10 +35,7 @@ pub(crate) fn bind(loaded: &Loaded) -> Result<Bound<dyn Task>, RunError> {
     for key in options.keys() {
         if !known.contains(&key.as_str()) {
             let full = format!("task.options.{key}");
-            let suggestion = known
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))
-                .map(|name| format!("task.options.{name}"));
+            let suggestion = nearest(key, known).map(|name| format!("task.options.{name}"));
             return Err(RunError::UnknownKey { place: loaded.place(&full), key: full, suggestion });
         }
     }
@@ -117,8 +114,12 @@ fn lines<T>(path: &Path, read: impl Fn(&Value) -> Result<T, String>) -> Result<V
         if line.trim().is_empty() {
             continue;
         }
-        let value: Value =
-            serde_json::from_str(&line).map_err(|error| input(place(), format!("not a line of JSON: {error}")))?;
+        let value: Value = serde_json::from_str(&line).map_err(|error| {
+            // The error counts lines within the line.
+            let text = error.to_string();
+            let text = text.split(" at line ").next().unwrap_or_default();
+            input(place(), format!("not a line of JSON: {text} at column {}", error.column()))
+        })?;
         items.push((index + 1, read(&value).map_err(|message| input(place(), message))?));
     }
     Ok(items)

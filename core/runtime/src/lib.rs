@@ -26,9 +26,9 @@ mod store;
 mod tensorboard;
 
 pub use config::{
-    ActorSection, Config, EngineSection, EvaluationSection, JudgeSection, Keep, Layers, Loaded, MetaJudgeSection,
-    ModelSection, ModelShape, PairsSection, PluginSection, PluginUse, PromptsSection, Reference, SamplerSection,
-    Schedule, SelectorSection, SftSection, StoreSection, TrainSection,
+    ActorSection, Checkpoints, Config, EngineSection, EvaluationSection, JudgeSection, Keep, Layers, Loaded,
+    MetaJudgeSection, ModelSection, ModelShape, PairsSection, PluginSection, PluginUse, PromptsSection, Reference,
+    SamplerSection, Schedule, SelectorSection, SftSection, StoreSection, TrainSection,
 };
 pub use error::RunError;
 pub use events::{Event, Observer, Unobserved};

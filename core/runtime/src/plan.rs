@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     Loaded, ModelShape, Place, RunError, Stage,
-    config::{Keep, TrainSection},
+    config::{Checkpoints, Keep, TrainSection},
     error::Bytes,
     plugins::{Bound, Plugins},
     stages::prompts::Pool,
@@ -88,7 +88,7 @@ pub struct Plan {
     pub calls: u64,
     /// Tokens in all, read and written.
     pub tokens: u64,
-    /// Bytes on disk in all.
+    /// Bytes on disk at most: all stages, and what training takes while it goes on.
     pub disk_bytes: u64,
     /// Parameters of the model.
     pub parameters: u64,
@@ -135,6 +135,9 @@ fn tokens(number: u64) -> String {
     }
 }
 
+/// Mean length in tokens of conversations.
+type Measure<'a> = Box<dyn FnMut(&[Vec<Message>]) -> Result<f64, RunError> + 'a>;
+
 /// Mean lengths, in tokens, of what the stages read.
 struct Lengths {
     prompt: f64,
@@ -170,10 +173,17 @@ pub(crate) fn plan(
     // A record's text at four bytes a token, and its other fields.
     let text = |answers: f64, length: f64| answers * (length * 4.0 + 200.0);
     let weights = weight_bytes(loaded, model) as f64;
-    let checkpoints = |section: &TrainSection, run: u32| {
-        let epochs = epochs(section, run);
-        // Each epoch's checkpoint, and the state to go on from: weights, and two moments in 32 bits.
-        f64::from(epochs) * weights + weights + 8.0 * model.shape.parameters as f64
+    // Each epoch's checkpoint, and the state to go on from: weights, and two moments in 32 bits.
+    let while_training = |section: &TrainSection, run: u32| {
+        f64::from(epochs(section, run)) * weights + weights + 8.0 * model.shape.parameters as f64
+    };
+    let mut passing = 0.0_f64;
+    let mut checkpoints = |section: &TrainSection, run: u32| match config.store.checkpoints {
+        Checkpoints::All => while_training(section, run),
+        Checkpoints::Kept => {
+            passing = passing.max(while_training(section, run) - weights);
+            weights
+        }
     };
     if config.sft.enabled {
         let sft = &config.sft;
@@ -252,6 +262,10 @@ pub(crate) fn plan(
         let written = judgments * lengths.judgment;
         add(&place, Stage::Judgments, judgments, read, written, text(judgments, lengths.judgment));
     }
+    if passing > 0.0 {
+        let most = Bytes(passing as u64);
+        assumptions.push(format!("while a model is trained, its other checkpoints and its state take {most} more"));
+    }
     assumptions.push("every prompt gives a pair of each kind that its iteration makes: an upper bound".into());
     assumptions.push("training reads both sides of a pair, prompt included, in every epoch that is run".into());
     let rows = if config.engine.batch_rows > 0 { config.engine.batch_rows } else { 64 };
@@ -275,7 +289,7 @@ pub(crate) fn plan(
     Ok(Plan {
         calls: stages.iter().filter(|cost| cost.tokens_written > 0).map(|cost| cost.calls).sum(),
         tokens: stages.iter().map(|cost| cost.tokens_read + cost.tokens_written).sum(),
-        disk_bytes: stages.iter().map(|cost| cost.disk_bytes).sum(),
+        disk_bytes: stages.iter().map(|cost| cost.disk_bytes).sum::<u64>() + passing as u64,
         stages,
         parameters,
         generation_bytes: weight_bytes(loaded, model) + cache,
@@ -330,7 +344,7 @@ fn lengths(
         })
         .collect();
     let compared = set.meta_judge.ask(|meta| meta.render(&items), name)?;
-    let mut measure: Box<dyn FnMut(&[Vec<Message>]) -> Result<f64, RunError>> = match generator {
+    let mut measure: Measure<'_> = match generator {
         Some(generator) => {
             assumptions
                 .push("prompts and templates are counted in the model's own tokens, over up to 256 prompts".into());

@@ -161,6 +161,9 @@ impl Experiment {
     /// train on; [`RunError::Stopped`] when the observer asked for it.
     pub fn run(&self, request: &RunRequest<'_>, engines: Engines<'_>) -> Result<RunOutcome, RunError> {
         let task = self.plugins.task.as_ref().map_err(Clone::clone)?;
+        // A folder that is there is locked first: no one should wait for a model to be told that it is in use.
+        let open = || Store::open(&request.folder, &self.config().name, request.disk.clone());
+        let store = request.folder.exists().then(open).transpose()?;
         let pool = Pool::draw(self.config(), task)?;
         let model = Model { name: "seed".into(), ..named_model(&request.model)? };
         let card = engines.generator.load(&model.folder)?;
@@ -168,7 +171,10 @@ impl Experiment {
         self.check_lengths(&pool, &card, engines.generator)?;
 
         let resumed = request.folder.join("run.json").exists();
-        let store = Store::open(&request.folder, &self.config().name, request.disk.clone())?;
+        let store = match store {
+            Some(store) => store,
+            None => open()?,
+        };
         if self.config().store.check_disk && !resumed {
             let plan = plan::plan(&self.loaded, &self.plugins, &PlanModel::of_card(&card), Some(engines.generator))?;
             check_disk(&store.folder, plan.disk_bytes)?;

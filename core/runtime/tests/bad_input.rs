@@ -29,37 +29,43 @@ fn with(set: &str) -> String {
 
 #[test]
 fn unknown_keys() {
-    insta::assert_snapshot!(with("judge.judgements=11"), @"");
-    insta::assert_snapshot!(with("iteratons=3"), @"");
-    insta::assert_snapshot!(with("zzz.qqq=3"), @"");
-    insta::assert_snapshot!(with("selector.actor.options.roh=0.3"), @"");
-    insta::assert_snapshot!(with("ranker.plugin=eló"), @"");
+    insta::assert_snapshot!(with("judge.judgements=11"), @"--set judge.judgements=11: unknown key `judge.judgements`; did you mean `judge.judgments`? [2]");
+    insta::assert_snapshot!(with("iteratons=3"), @"--set iteratons=3: unknown key `iteratons`; did you mean `iterations`? [2]");
+    insta::assert_snapshot!(with("zzz.qqq=3"), @"--set zzz.qqq=3: unknown key `zzz` [2]");
+    insta::assert_snapshot!(with("selector.actor.options.roh=0.3"), @"--set selector.actor.options.roh=0.3: unknown key `selector.actor.options.roh`; did you mean `selector.actor.options.rho`? [2]");
+    insta::assert_snapshot!(with("ranker.plugin=eló"), @"--set ranker.plugin=eló: `ranker`: unknown ranker `eló`; did you mean `elo`? known: `elo` [2]");
     let lab = Lab::new();
     lab.write("experiment.toml", "name = \"x\"\nmodel.path = \"model\"\n[actor]\nresponces = 3\n");
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"LAB/experiment.toml: unknown key `actor.responces`; did you mean `actor.responses`? [2]");
     lab.write("experiment.toml", "name = \n");
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @r#"
+    LAB/experiment.toml: TOML parse error at line 1, column 8
+      |
+    1 | name = 
+      |        ^
+    string values must be quoted, expected literal string [2]
+    "#);
 }
 
 #[test]
 fn values_of_the_wrong_type_or_out_of_range() {
-    insta::assert_snapshot!(with("selector.actor.options.rho=1.4"), @"");
-    insta::assert_snapshot!(with("actor.responses=0"), @"");
-    insta::assert_snapshot!(with("actor.responses=seven"), @"");
-    insta::assert_snapshot!(with("actor.responses=-1"), @"");
-    insta::assert_snapshot!(with("judge.judgments=[3, 0]"), @"");
-    insta::assert_snapshot!(with("train.keep=best"), @"");
-    insta::assert_snapshot!(with("train.keep=7"), @"");
-    insta::assert_snapshot!(with("train.lr_schedule=cosin"), @"");
-    insta::assert_snapshot!(with("sft.enabled=maybe"), @"");
-    insta::assert_snapshot!(with("engine.device=tpu"), @"");
-    insta::assert_snapshot!(with("rubric.options.template={ file = \"absent.txt\" }"), @"");
+    insta::assert_snapshot!(with("selector.actor.options.rho=1.4"), @"--set selector.actor.options.rho=1.4: `selector.actor.options.rho`: expected a number from 0 to 1, found 1.4 [2]");
+    insta::assert_snapshot!(with("actor.responses=0"), @"--set actor.responses=0: `actor.responses` is 0, but must be at least 1; the paper has 7 [2]");
+    insta::assert_snapshot!(with("actor.responses=seven"), @r#"--set actor.responses=seven: `actor.responses` is "seven", but must be a whole number, 0 or more [2]"#);
+    insta::assert_snapshot!(with("actor.responses=-1"), @"--set actor.responses=-1: `actor.responses` is -1, but must be a whole number, 0 or more [2]");
+    insta::assert_snapshot!(with("judge.judgments=[3, 0]"), @"--set judge.judgments=[3, 0]: `judge.judgments` is 0, but must be at least 1; the paper has 11 [2]");
+    insta::assert_snapshot!(with("train.keep=best"), @r#"--set train.keep=best: `train.keep` is "best", but must be "last" or an epoch, unless train.validation_share is over 0 [2]"#);
+    insta::assert_snapshot!(with("train.keep=7"), @"--set train.keep=7: `train.keep` is 7, but must be an epoch from 1 to train.epochs, which is 3 [2]");
+    insta::assert_snapshot!(with("train.lr_schedule=cosin"), @r#"--set train.lr_schedule=cosin: `train.lr_schedule` is "cosin", but must be one of cosine, linear, constant [2]"#);
+    insta::assert_snapshot!(with("sft.enabled=maybe"), @r#"--set sft.enabled=maybe: `sft.enabled` is "maybe", but must be true or false [2]"#);
+    insta::assert_snapshot!(with("engine.device=tpu"), @r#"--set engine.device=tpu: `engine.device` is "tpu", but must be "auto", "cpu", "cuda" or "cuda:0" [2]"#);
+    insta::assert_snapshot!(with("rubric.options.template={ file = \"absent.txt\" }"), @r#"--set rubric.options.template={ file = "absent.txt" }: `rubric.options.template`: cannot read LAB/absent.txt: No such file or directory (os error 2) [2]"#);
 }
 
 #[test]
 fn schedules_of_the_wrong_length() {
-    insta::assert_snapshot!(with("actor.responses=[7, 7, 7]"), @"");
-    insta::assert_snapshot!(with("selector.actor.options.rho=[0, 0.1, 0.2]"), @"");
+    insta::assert_snapshot!(with("actor.responses=[7, 7, 7]"), @"--set actor.responses=[7, 7, 7]: `actor.responses` lists 3 values for 2 iterations; write one value for all, or a list of 2 [2]");
+    insta::assert_snapshot!(with("selector.actor.options.rho=[0, 0.1, 0.2]"), @"--set selector.actor.options.rho=[0, 0.1, 0.2]: `selector.actor.options.rho` lists 3 values for 2 iterations; write one value for all, or a list of 2 [2]");
 }
 
 #[test]
@@ -74,42 +80,42 @@ fn variables_are_a_layer_between_file_and_set() {
     let config = layers.load().unwrap().config;
     assert_eq!((config.seed, config.actor.responses.at(2)), (11, Some(&5)));
     let wrong = Layers { variables: vec![("METAREWARD__ACTOR__RESPONSES".into(), "0".into())], ..lab.layers() };
-    insta::assert_snapshot!(said(&lab, &wrong.load().unwrap_err()), @"");
+    insta::assert_snapshot!(said(&lab, &wrong.load().unwrap_err()), @"variable METAREWARD__ACTOR__RESPONSES: `actor.responses` is 0, but must be at least 1; the paper has 7 [2]");
 }
 
 #[test]
 fn prompt_files() {
-    insta::assert_snapshot!(with("task.options.prompts=absent.jsonl"), @"");
+    insta::assert_snapshot!(with("task.options.prompts=absent.jsonl"), @"LAB/absent.jsonl: cannot be opened: No such file or directory (os error 2) [2]");
     let lab = Lab::new();
     lab.write("prompts.jsonl", "");
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"LAB/prompts.jsonl: holds no prompts [2]");
     lab.write("prompts.jsonl", "{\"id\": \"a\", \"prompt\": \"x\"}\n{\"id\": \"b\", \"prompt\"\n");
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"LAB/prompts.jsonl:2: not a line of JSON: EOF while parsing an object at column 20 [2]");
     lab.write("prompts.jsonl", "{\"id\": \"a\", \"prompt\": \"x\"}\n\n{\"id\": \"a\", \"prompt\": \"y\"}\n");
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"LAB/prompts.jsonl:3: prompt id `a` is taken by LAB/prompts.jsonl:1; give every prompt its own [2]");
     lab.write("prompts.jsonl", "{\"id\": \"a\", \"question\": \"x\"}\n");
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"LAB/prompts.jsonl:1: has neither a text `prompt` nor `turns` [2]");
     lab.write("prompts.jsonl", "{\"id\": \"a\", \"prompt\": \"x\"}\n");
-    insta::assert_snapshot!(refused(&lab), @"");
-    insta::assert_snapshot!(with("task.options.judge_exampels=judge.jsonl"), @"");
+    insta::assert_snapshot!(refused(&lab), @"task files: the pool has 1 prompts, 3 of them held out for evaluation, and an iteration takes 4; give more prompts, or lower prompts.per_iteration or evaluation.prompts [2]");
+    insta::assert_snapshot!(with("task.options.judge_exampels=judge.jsonl"), @"--set task.options.judge_exampels=judge.jsonl: unknown key `task.options.judge_exampels`; did you mean `task.options.judge_examples`? [2]");
 }
 
 #[test]
 fn prompts_too_long_for_the_model() {
     let mut lab = Lab::new();
     lab.context = 3;
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"prompt p0: the prompt has 3 tokens and the model's context is 3, which leaves no room for an answer; remove or shorten it [2]");
     lab.context = 5;
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"prompt p0: the judge's question about it has 5 tokens and the model's context is 5, which leaves no room for an answer; remove or shorten it [2]");
 }
 
 #[test]
 fn templates_and_models() {
-    insta::assert_snapshot!(with("rubric.options.template=JUDGE {{promt}} | {{response}}"), @"");
-    insta::assert_snapshot!(with("model.path=absent"), @"");
+    insta::assert_snapshot!(with("rubric.options.template=JUDGE {{promt}} | {{response}}"), @"--set rubric.options.template=JUDGE {{promt}} | {{response}}: `rubric.options.template`: unknown placeholder `{{promt}}`; known placeholders: `{{prompt}}`, `{{response}}`, `{{criteria}}`, `{{closing}}`, `{{min}}`, `{{max}}` [2]");
+    insta::assert_snapshot!(with("model.path=absent"), @"model folder LAB/absent: there is no such folder [2]");
     let lab = Lab::new();
     std::fs::remove_file(lab.root.path().join("model/model.safetensors")).unwrap();
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"model folder LAB/model: model.safetensors: No such file or directory (os error 2) [2]");
 }
 
 #[test]
@@ -117,14 +123,14 @@ fn run_folders_of_others() {
     let mut lab = Lab::new();
     lab.run().0.unwrap();
     lab.set = vec!["name=other".into()];
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"run folder LAB/run holds a run of `scripted`, not of `other`; choose another folder [2]");
     lab.set.clear();
     let lock = std::fs::File::open(lab.run_folder().join("lock")).unwrap();
     lock.lock().unwrap();
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"run folder LAB/run is in use by another process; wait for it or choose another folder [2]");
     let lab = Lab::new();
     lab.write("run/letters.txt", "mine");
-    insta::assert_snapshot!(refused(&lab), @"");
+    insta::assert_snapshot!(refused(&lab), @"LAB/run is not a run folder: it holds other files and no run.json; choose another folder [2]");
 }
 
 #[test]
@@ -143,9 +149,11 @@ fn a_full_disk_loses_nothing() {
     let (outcome, counts) = lab.run();
     outcome.unwrap();
     assert_eq!(counts["judgments"] % 2, 0);
-    assert!(!std::fs::read_dir(lab.run_folder().join("iteration-1/verdicts")).unwrap().any(|entry| {
-        entry.unwrap().file_name().to_string_lossy().ends_with(".partial")
-    }));
+    assert!(
+        !std::fs::read_dir(lab.run_folder().join("iteration-1/verdicts"))
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().ends_with(".partial") })
+    );
 }
 
 #[test]
@@ -154,7 +162,7 @@ fn a_judge_that_cannot_be_read_is_a_clear_end() {
     lab.judge = Judge::Mute;
     lab.set = vec!["sft.enabled=false".into()];
     let (outcome, counts) = lab.run();
-    insta::assert_snapshot!(said(&lab, &outcome.unwrap_err()), @"");
+    insta::assert_snapshot!(said(&lab, &outcome.unwrap_err()), @"iteration 1 made no preference pairs, so there is nothing to train on: actor pairs (4 prompts: fewer than two candidates with a score), judge pairs (4 prompts: fewer than two candidates with a score) [1]");
     assert!(counts["judgments"] > 0);
     assert!(lab.run_folder().join("iteration-1/pairs/stage.json").exists());
 }

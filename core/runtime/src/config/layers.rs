@@ -12,7 +12,7 @@ use figment::{
 };
 
 use super::{Config, check};
-use crate::RunError;
+use crate::{RunError, error::nearest};
 
 /// Where a config comes from.
 #[derive(Clone, Debug, Default)]
@@ -54,8 +54,10 @@ impl Layers {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
         let file = Layer::named(self.file.display().to_string());
         // Parsed here as well, because figment's message for broken TOML lacks the line.
-        toml::from_str::<toml::Table>(&text)
-            .map_err(|error| RunError::ConfigSyntax { place: file.place.clone(), message: error.to_string() })?;
+        toml::from_str::<toml::Table>(&text).map_err(|error| RunError::ConfigSyntax {
+            place: file.place.clone(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
         let dict = Toml::string(&text)
             .data()
             .map_err(|error| RunError::ConfigSyntax { place: file.place.clone(), message: error.to_string() })?;
@@ -112,18 +114,13 @@ fn named(figment: &Figment, error: figment::Error) -> RunError {
             let section = error.path.iter().filter(|part| **part != field).cloned().collect::<Vec<_>>().join(".");
             let join = |key: &str| if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
             let key = join(&field);
-            let suggestion = known
-                .iter()
-                .map(|candidate| (strsim::jaro_winkler(&field, candidate), *candidate))
-                .filter(|(likeness, _)| *likeness > 0.75)
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .map(|(_, candidate)| join(candidate));
+            let suggestion = nearest(&field, known.iter().copied()).map(join);
             RunError::UnknownKey { place: place(figment, &key), key, suggestion }
         }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => RunError::BadValue {
             place: place(figment, &path),
             key: path,
-            found: found.to_string(),
+            found: plain_value(&found),
             expected: plain_type(&expected),
         },
         Kind::UnknownVariant(found, known) => RunError::BadValue {
@@ -144,6 +141,21 @@ fn named(figment: &Figment, error: figment::Error) -> RunError {
             found: "wrong".into(),
             expected: other.to_string(),
         },
+    }
+}
+
+/// A value as it was written.
+fn plain_value(found: &figment::error::Actual) -> String {
+    use figment::error::Actual;
+    match found {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => format!("{value:?}"),
+        Actual::Seq => "a list".into(),
+        Actual::Map => "a section".into(),
+        other => other.to_string(),
     }
 }
 

@@ -10,9 +10,9 @@ pub use layers::{Layers, Loaded};
 pub use options::PluginUse;
 pub use schedule::Schedule;
 pub use sections::{
-    ActorSection, Config, EngineSection, EvaluationSection, JudgeSection, Keep, MetaJudgeSection, ModelSection,
-    ModelShape, PairsSection, PluginSection, PromptsSection, Reference, SamplerSection, SelectorSection, SftSection,
-    StoreSection, TrainSection,
+    ActorSection, Checkpoints, Config, EngineSection, EvaluationSection, JudgeSection, Keep, MetaJudgeSection,
+    ModelSection, ModelShape, PairsSection, PluginSection, PromptsSection, Reference, SamplerSection, SelectorSection,
+    SftSection, StoreSection, TrainSection,
 };
 
 impl Config {

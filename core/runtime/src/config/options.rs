@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use metareward_api::Kind;
-use metareward_host::{PluginRecord, Registry};
+use metareward_api::{Kind, OptionError};
+use metareward_host::{HostError, PluginRecord, Registry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Loaded;
-use crate::RunError;
+use crate::{RunError, error::nearest};
 
 /// A plugin of the config with its options in every iteration, defaults included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,14 @@ impl Loaded {
         }
         let defaults = registry.default_options(kind, name).map_err(|error| refused(error.to_string()))?;
         let iterations = self.config.iterations;
+        for key in options.keys() {
+            if let Some(known) = defaults.as_object().filter(|known| !known.contains_key(key)) {
+                let full = format!("{section}.options.{key}");
+                let suggestion = nearest(key, known.keys().map(String::as_str));
+                let suggestion = suggestion.map(|known| format!("{section}.options.{known}"));
+                return Err(RunError::UnknownKey { place: self.place(&full), key: full, suggestion });
+            }
+        }
         for (key, value) in &options {
             if let (Value::Array(items), Some(false)) = (value, defaults.get(key).map(Value::is_array))
                 && u32::try_from(items.len()) != Ok(iterations)
@@ -104,7 +112,13 @@ impl Loaded {
                     other => (key.clone(), other.clone()),
                 })
                 .collect();
-            let record = registry.record(kind, name, &Value::Object(at)).map_err(|error| refused(error.to_string()))?;
+            let record = registry.record(kind, name, &Value::Object(at)).map_err(|error| match error {
+                HostError::Options { error: OptionError { key: Some(key), message }, .. } => {
+                    let key = format!("{section}.options.{key}");
+                    RunError::PluginConfig { place: self.place(&key), key, message }
+                }
+                other => refused(other.to_string()),
+            })?;
             uses.push(record);
         }
         Ok(PluginUse { section: section.to_owned(), iterations: uses })

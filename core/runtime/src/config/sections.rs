@@ -363,6 +363,19 @@ pub struct EngineSection {
 pub struct StoreSection {
     /// Refuse to start when the disk has less space than the run is estimated to need. Default true.
     pub check_disk: bool,
+    /// What of a finished training stays on disk: `"kept"`, the model and the log alone, or `"all"`, every epoch's
+    /// checkpoint and the optimizer's state too. Default `"kept"`.
+    pub checkpoints: Checkpoints,
+}
+
+/// What of a finished training stays on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpoints {
+    /// The model that was kept, and the log.
+    Kept,
+    /// Every epoch's checkpoint, and the state.
+    All,
 }
 
 impl Default for TrainSection {
@@ -435,7 +448,7 @@ impl Default for Config {
                 batch_rows: 0,
                 cache_bytes: 0,
             },
-            store: StoreSection { check_disk: true },
+            store: StoreSection { check_disk: true, checkpoints: Checkpoints::Kept },
         }
     }
 }

@@ -74,7 +74,8 @@ impl Context<'_> {
         let mut shards = Vec::new();
         for index in 0..work.shards() {
             self.journal.check()?;
-            let key = json!({ "format": FORMAT, "stage": stage, "key": work.key(self, index)? });
+            let dtype = &self.config().engine.dtype;
+            let key = json!({ "format": FORMAT, "stage": stage, "dtype": dtype, "key": work.key(self, index)? });
             let fingerprint = Fingerprint::of(&key);
             let found = shard::find(&self.store.disk, &folder, index, &fingerprint)?;
             if let Found::Damaged(path) = &found {

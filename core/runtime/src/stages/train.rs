@@ -1,6 +1,9 @@
 //! Training the next model: the order of the examples, the trainer's call, the choice of a checkpoint, publication.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use metareward_api::{
     EngineError, Example, Optimizer, Pair, PairKind, PreferenceData, PreferenceExample, SftData, TrainData, TrainJob,
@@ -15,13 +18,13 @@ use super::{
 use crate::{
     Fingerprint, RunError,
     batches::Order,
-    config::{Keep, TrainSection},
+    config::{Checkpoints, Keep, TrainSection},
     events::{Event, StageWatch},
     lines::Lines,
     plugins::Bound,
     seeds::{Purpose, Seeds},
     statistics::{EpochStatistics, Statistics, TrainingStatistics},
-    store::{FORMAT, Model, Place, Stage, StageRecord},
+    store::{FORMAT, Model, Place, Stage, StageRecord, disk},
 };
 
 /// One training run as the loop sees it.
@@ -76,6 +79,7 @@ impl Training<'_> {
         };
         Ok(Fingerprint::of(&json!({
             "format": FORMAT,
+            "dtype": cx.config().engine.dtype,
             "model": self.from.fingerprint,
             "data": data,
             "seeds": [
@@ -151,6 +155,12 @@ pub(crate) fn train(cx: &mut Context<'_>, training: &Training<'_>) -> Result<Mod
         statistics: statistics.clone(),
     };
     let folder = cx.store.stage_folder(&training.place, Stage::Training);
+    if cx.config().store.checkpoints == Checkpoints::Kept && owns(&folder, &record.fingerprint) {
+        // The model is published and needs none of these; what it is linked to stays.
+        for path in disk::entries(&folder)?.into_iter().filter(|path| path.is_dir()) {
+            cx.store.disk.remove_folder(&path)?;
+        }
+    }
     cx.store.write_json(&folder.join("stage.json"), &record)?;
     watch.finish(note.report.examples, statistics);
     // The generator may still have the folder's former model.
@@ -255,17 +265,24 @@ fn choose(keep: Keep, epochs: &[EpochStatistics]) -> Option<u32> {
 
 /// Gives the training folder to this job. What another job left is removed, not overwritten: its checkpoints may be
 /// linked to a model that is kept.
-fn own_folder(cx: &Context<'_>, folder: &std::path::Path, fingerprint: &Fingerprint) -> Result<(), RunError> {
-    let owner = folder.join("job.json");
-    let owned = fs::read_to_string(&owner).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let ours = json!({ "fingerprint": fingerprint });
-    if owned.as_ref() != Some(&ours) {
+fn own_folder(cx: &Context<'_>, folder: &Path, fingerprint: &Fingerprint) -> Result<(), RunError> {
+    if !owns(folder, fingerprint) {
         if folder.exists() {
             cx.store.disk.remove_folder(folder)?;
         }
-        cx.store.write_json(&owner, &ours)?;
+        cx.store.write_json(&folder.join("job.json"), &owner(fingerprint))?;
     }
     Ok(())
+}
+
+/// What job.json in a training folder says.
+fn owner(fingerprint: &Fingerprint) -> Value {
+    json!({ "fingerprint": fingerprint })
+}
+
+fn owns(folder: &Path, fingerprint: &Fingerprint) -> bool {
+    let text = fs::read_to_string(folder.join("job.json")).unwrap_or_default();
+    serde_json::from_str::<Value>(&text).is_ok_and(|found| found == owner(fingerprint))
 }
 
 /// The files of stage shards.

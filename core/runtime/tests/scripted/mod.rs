@@ -17,9 +17,7 @@ use metareward_api::{
     SequenceLogProb, StepMetrics, TrainData, TrainJob, TrainReport, Trainer, Watch,
 };
 use metareward_host::Registry;
-use metareward_runtime::{
-    Disk, Engines, Event, Experiment, Layers, Observer, RunError, RunOutcome, RunRequest,
-};
+use metareward_runtime::{Disk, Engines, Event, Experiment, Layers, Observer, RunError, RunOutcome, RunRequest};
 
 /// How many answers of which kind were generated, and how many sequences were measured or trained on.
 pub type Counts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
@@ -56,6 +54,10 @@ pub struct ScriptedGenerator {
 }
 
 impl ScriptedGenerator {
+    pub fn new(context: u32) -> Self {
+        Self { counts: Counts::default(), judge: Judge::Lively, context, model: None }
+    }
+
     fn text(&self, messages: &[Message], seed: u64) -> (&'static str, String) {
         let asked = serde_json::to_vec(messages).unwrap();
         let model = self.model.unwrap();
@@ -129,6 +131,7 @@ impl Generator for ScriptedGenerator {
     }
 }
 
+#[derive(Default)]
 pub struct ScriptedTrainer {
     pub counts: Counts,
 }
