@@ -111,6 +111,7 @@ pub(crate) fn meta_example(
         Some(first_wins) if first_wins != wrong => "A",
         Some(_) => "B",
     };
-    let verdict = format!("points {truth}\nwinner {winner}");
+    // The points deserved, then the scores of A and B: the nearer one can be read off.
+    let verdict = format!("points {truth} A {} B {}\nwinner {winner}", first.score, second.score);
     Some((first, second, verdict))
 }

@@ -117,9 +117,9 @@ impl Default for TinyWorldOptions {
             judge_generous: 0.05,
             judge_length_bias: 0.8,
             judge_expects_wrong: 0.1,
-            meta_noise: 0.08,
+            meta_noise: 0.05,
             meta_prefers_high: 0.7,
-            meta_equal: 0.3,
+            meta_equal: 0.2,
         }
     }
 }
