@@ -228,9 +228,14 @@ impl<'a> Journal<'a> {
         self.tell(&Event::Warning { place: place.cloned(), message: message.into() });
     }
 
+    /// The first failure to write a log.
+    pub fn failure(&self) -> Option<RunError> {
+        self.logs().failed.clone()
+    }
+
     /// An earlier failure to write a log, or a request to stop.
     pub fn check(&self) -> Result<(), RunError> {
-        if let Some(error) = self.logs().failed.take() {
+        if let Some(error) = self.failure() {
             return Err(error);
         }
         if self.observer.stop() { Err(RunError::Stopped) } else { Ok(()) }

@@ -112,7 +112,7 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
     // Reference log-probabilities, once; then training, started from M_t.
     let carried = *config.at(&config.pairs.carry_over, t)? as usize;
     history.pairs.push(pairs);
-    let trained_on: Vec<(StageRecord, usize)> =
+    let trained_on: Vec<(&StageRecord, usize)> =
         history.pairs.iter().rev().take(carried + 1).rev().flat_map(whole).collect();
     let optimizer = &cx.plugins.at(t)?.optimizer;
     let reference = match optimizer.ask(|optimizer| optimizer.needs_reference(), |_| String::new())? {

@@ -207,7 +207,11 @@ impl Experiment {
             in_generator: Some(model.folder.clone()),
             card,
         };
-        let outcome = all(&mut cx, pool, model).and_then(|models| journal.check().map(|()| models));
+        // A log that could not be written stops the engine, which then says no more than that it was stopped.
+        let outcome = match all(&mut cx, pool, model) {
+            outcome @ (Ok(_) | Err(RunError::Stopped)) => journal.failure().map_or(outcome, Err),
+            failed => failed,
+        };
         match &outcome {
             Ok(_) => journal.tell(&Event::RunFinished { seconds: journal.now() - started }),
             Err(error) => {

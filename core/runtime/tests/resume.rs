@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use metareward_runtime::{Disk, Operation, Place, RunError, RunReader, Stage};
+use metareward_runtime::{Disk, Event, Operation, Place, RunError, RunReader, Stage, Statistics};
 use scripted::{Lab, Recorder};
 
 #[test]
@@ -138,6 +138,77 @@ fn crashed_at_any_change_of_the_disk_and_resumed_gives_the_same_bytes() {
         tried += 1;
     }
     assert!(tried > 100, "only {tried} points were tried");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_the_run_and_loses_nothing() {
+    let lab = Lab::new();
+    lab.run().0.unwrap();
+    let whole = lab.records();
+    for last in (0..).step_by(7) {
+        lab.remove_run();
+        let lines = Arc::new(AtomicU64::new(0));
+        let disk = Disk::with_fault(Arc::new(move |operation, _| {
+            if operation == Operation::Append && lines.fetch_add(1, Ordering::Relaxed) >= last {
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+            Ok(())
+        }));
+        match lab.run_with(&Recorder::default(), disk).0 {
+            Ok(_) => break,
+            Err(error) => assert!(matches!(error, RunError::DiskFull { .. }), "{error}"),
+        }
+        lab.run().0.unwrap();
+        assert_eq!(whole, lab.records(), "failed at line {last}");
+    }
+}
+
+#[test]
+fn every_stage_tells_what_it_shows() {
+    let lab = Lab::new();
+    let recorder = Recorder::default();
+    lab.run_with(&recorder, Disk::default()).0.unwrap();
+    let events = recorder.events.lock().unwrap();
+    let shown = |wanted: Stage| {
+        events
+            .iter()
+            .find_map(|event| match event {
+                Event::StageFinished { place: Place::Iteration(1), stage, statistics, .. } if *stage == wanted => {
+                    Some(statistics.clone())
+                }
+                _ => None,
+            })
+            .unwrap()
+    };
+    let Statistics::Judgments(judgments) = shown(Stage::Judgments) else { panic!("judgments") };
+    assert_eq!(judgments.histogram.iter().map(|entry| entry.count).sum::<u64>(), judgments.score.count);
+    assert_eq!(judgments.score.count + judgments.failure_rate().count, judgments.judgments);
+    let Statistics::Verdicts(verdicts) = shown(Stage::Verdicts) else { panic!("verdicts") };
+    assert_eq!(verdicts.first.of, verdicts.first_equal.of + verdicts.first_different.of);
+    assert_eq!(verdicts.first.count, verdicts.first_equal.count + verdicts.first_different.count);
+    assert_eq!(verdicts.higher_wins.of, verdicts.first_different.of);
+    assert!(verdicts.first.of > 0);
+    let Statistics::Pairs(pairs) = shown(Stage::Pairs) else { panic!("pairs") };
+    let (actor, judge) = (pairs.actor.unwrap(), pairs.judge.unwrap());
+    assert_eq!((actor.unit.as_str(), actor.pairs + actor.none.values().sum::<u64>()), ("characters", 4));
+    assert_eq!(judge.pairs + judge.none.values().sum::<u64>(), 4);
+    assert_eq!(actor.chosen_length.count, actor.pairs);
+    let Statistics::Training(training) = shown(Stage::Training) else { panic!("training") };
+    assert_eq!((training.actor_pairs, training.judge_pairs), (actor.pairs, judge.pairs));
+    let shares: Vec<f64> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::StageProgress { place: Place::Iteration(1), stage: Stage::Judgments, share, .. } => Some(*share),
+            _ => None,
+        })
+        .collect();
+    assert!(shares.is_sorted() && shares.last() == Some(&1.0), "{shares:?}");
+    let boards = lab.run_folder().join("tensorboard");
+    let board = fs::read_dir(boards).unwrap().next().unwrap().unwrap().path();
+    let bytes = fs::read(board).unwrap();
+    for tag in ["judgments/score", "iteration-1/loss", "sft/learning_rate"] {
+        assert!(bytes.windows(tag.len()).any(|window| window == tag.as_bytes()), "{tag}");
+    }
 }
 
 #[test]

@@ -33,13 +33,13 @@ pub(crate) struct Reference<'a> {
     pub place: Place,
     pub model: Model,
     /// Pair stages that are trained on, with the index of a shard in each.
-    pub pairs: &'a [(StageRecord, usize)],
+    pub pairs: &'a [(&'a StageRecord, usize)],
     pub max_length: u32,
 }
 
 impl Reference<'_> {
-    fn source(&self, shard: usize) -> Result<&(StageRecord, usize), RunError> {
-        self.pairs.get(shard).ok_or_else(|| RunError::Bug(format!("no pair shard {shard}")))
+    fn source(&self, shard: usize) -> Result<(&StageRecord, usize), RunError> {
+        self.pairs.get(shard).copied().ok_or_else(|| RunError::Bug(format!("no pair shard {shard}")))
     }
 }
 
@@ -70,7 +70,7 @@ impl Work for Reference<'_> {
         let (pairs, index) = self.source(shard)?;
         Ok(json!({
             "model": self.model.fingerprint,
-            "pairs": super::upstream(pairs, *index)?,
+            "pairs": super::upstream(pairs, index)?,
             "max_length": self.max_length,
         }))
     }
@@ -82,7 +82,7 @@ impl Work for Reference<'_> {
         watch: &StageWatch<'_>,
     ) -> Result<Vec<ReferenceLogProbs>, RunError> {
         let (stage, index) = self.source(shard)?;
-        let pairs: Vec<Pair> = cx.store.read(stage, *index)?;
+        let pairs: Vec<Pair> = cx.store.read(stage, index)?;
         if pairs.is_empty() {
             return Ok(Vec::new());
         }

@@ -46,7 +46,7 @@ pub(crate) enum Data<'a> {
     Sft(&'a StageRecord),
     Preference {
         /// Pair stages with the index of a shard in each, and the same for their reference log-probabilities.
-        pairs: &'a [(StageRecord, usize)],
+        pairs: &'a [(&'a StageRecord, usize)],
         /// `None` where the loss needs no reference.
         reference: Option<&'a StageRecord>,
         optimizer: &'a Bound<dyn Optimizer>,
@@ -286,7 +286,7 @@ fn owns(folder: &Path, fingerprint: &Fingerprint) -> bool {
 }
 
 /// The files of stage shards.
-fn files(cx: &Context<'_>, shards: &[(StageRecord, usize)]) -> Vec<PathBuf> {
+fn files(cx: &Context<'_>, shards: &[(&StageRecord, usize)]) -> Vec<PathBuf> {
     shards
         .iter()
         .filter_map(|(stage, shard)| {
@@ -296,8 +296,8 @@ fn files(cx: &Context<'_>, shards: &[(StageRecord, usize)]) -> Vec<PathBuf> {
 }
 
 /// All shards of a stage.
-pub(crate) fn whole(stage: &StageRecord) -> Vec<(StageRecord, usize)> {
-    (0..stage.shards.len()).map(|shard| (stage.clone(), shard)).collect()
+pub(crate) fn whole(stage: &StageRecord) -> Vec<(&StageRecord, usize)> {
+    (0..stage.shards.len()).map(|shard| (stage, shard)).collect()
 }
 
 enum Source<'a> {
@@ -376,7 +376,7 @@ struct SmallPair {
 impl PairLines {
     fn index(
         cx: &Context<'_>,
-        pairs: &[(StageRecord, usize)],
+        pairs: &[(&StageRecord, usize)],
         reference: Option<&StageRecord>,
     ) -> Result<Self, RunError> {
         let seeds = cx.seeds();
