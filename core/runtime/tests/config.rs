@@ -128,3 +128,16 @@ fn prompts_of_mt_bench_and_arena_hard_are_read() {
         assert!(counts["responses"] > 0);
     }
 }
+
+#[test]
+fn every_experiment_of_the_repository_opens() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+    let lab = Lab::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path().join("experiment.toml");
+        if file.is_file() {
+            let experiment = Experiment::open(&Layers::file(&file), &lab.registry);
+            assert!(experiment.is_ok(), "{}: {}", file.display(), experiment.err().unwrap());
+        }
+    }
+}
