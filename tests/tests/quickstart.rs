@@ -1,0 +1,112 @@
+//! The quickstart in a shortened form, killed and gone on with: the same bytes as in one go.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use metareward_tests::{hashes, metareward, text};
+
+/// Shorter in every dimension, with every stage in it.
+const SHORT: [&str; 11] = [
+    "iterations=2",
+    "actor.pairs=true",
+    "meta_judge.pairs=[true,false]",
+    "selector.actor.options.rho=[0.0,0.32]",
+    "prompts.per_iteration=24",
+    "prompts.shard_size=8",
+    "sft.judge_examples=96",
+    "sft.train.save_steps=2",
+    "train.save_steps=2",
+    "evaluation.prompts=24",
+    "evaluation.judge_prompts=8",
+];
+
+fn run(folder: &Path) -> std::process::Command {
+    let mut command = metareward(["run", "experiments/quickstart", "--run"]);
+    command.arg(folder);
+    for set in SHORT {
+        command.args(["--set", set]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Everything that a run computes. Logs hold times, and run.json the machine.
+fn results(folder: &Path) -> std::collections::BTreeMap<PathBuf, String> {
+    hashes(folder, &|path| {
+        ["sft", "evaluation", "iteration-1", "iteration-2"].iter().any(|part| path.starts_with(part))
+    })
+}
+
+/// A number from 0 to 1, different for every `index`.
+fn random(index: u64) -> f64 {
+    let mut value = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((value ^ (value >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// `METAREWARD_KILLS` asks for more kills than the usual four.
+#[test]
+fn killed_at_random_points_and_resumed_it_ends_with_the_same_bytes() {
+    let kills: u64 = std::env::var("METAREWARD_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let scratch = tempfile::tempdir().unwrap();
+    let whole = scratch.path().join("whole");
+    let started = Instant::now();
+    let output = run(&whole).output().unwrap();
+    let (table, messages) = text(&output);
+    assert!(output.status.success(), "{messages}");
+    assert!(table.contains("M2"), "{table}");
+    let seconds = started.elapsed().as_secs_f64();
+    let expected = results(&whole);
+    assert!(expected.len() > 40, "{expected:#?}");
+
+    // Each part is killed somewhere in what is left of it; the first kills fall early, the last ones late.
+    let broken = scratch.path().join("broken");
+    let mut killed = 0;
+    for kill in 0..kills {
+        let mut child = run(&broken).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_secs_f64(seconds * (0.1 + random(kill) * 1.5 / kills as f64)));
+        child.kill().unwrap();
+        if child.wait().unwrap().signal() == Some(9) {
+            killed += 1;
+        }
+    }
+    assert!(killed > 0, "the run was over before the first kill");
+    let output = run(&broken).output().unwrap();
+    let (table_after, messages) = text(&output);
+    assert!(output.status.success(), "{messages}");
+    println!("killed {killed} times; an uninterrupted run takes {seconds:.1} s");
+    assert_eq!(results(&broken), expected);
+    assert_eq!(table_after, table);
+
+    // Once more: nothing is computed, nothing changes.
+    let output = run(&broken).output().unwrap();
+    assert!(text(&output).1.contains("all kept from before"), "{}", text(&output).1);
+    assert_eq!(results(&broken), expected);
+}
+
+#[test]
+fn ctrl_c_ends_tidily_and_the_run_goes_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    let child = run(&folder).spawn().unwrap();
+    let id = child.id().to_string();
+    let waiting = Instant::now();
+    while !folder.join("sft/training").exists() && waiting.elapsed() < Duration::from_secs(120) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let (_, messages) = text(&output);
+    assert_eq!(output.status.code(), Some(130), "{messages}");
+    assert!(messages.contains("start the same command again to go on"), "{messages}");
+    let partial = |path: &Path| path.to_string_lossy().contains(".partial");
+    assert!(hashes(&folder, &|path| partial(path)).is_empty());
+    assert!(fs::read_to_string(folder.join("events.jsonl")).unwrap().lines().count() > 2);
+}
