@@ -53,8 +53,11 @@ impl Trunk {
     /// `leaves` are the trained tensors in the order of `layout`, already in place in `model`.
     pub fn new(model: CausalLm, layout: &Layout, leaves: Vec<Tensor>, checkpointing: bool) -> Self {
         let layers = model.layers().len();
-        let ranges: Vec<Range<usize>> =
-            if checkpointing && layers > 0 { (0..layers).map(|layer| layer..layer + 1).collect() } else { vec![0..layers] };
+        let ranges: Vec<Range<usize>> = if checkpointing && layers > 0 {
+            (0..layers).map(|layer| layer..layer + 1).collect()
+        } else {
+            vec![0..layers]
+        };
         let last = ranges.len() - 1;
         let segments = ranges
             .into_iter()
