@@ -105,7 +105,7 @@ impl Team {
         };
         let sums = self.run(micro_batches.len(), &stop_and_release, |worker, index| {
             let units = &micro_batches[index];
-            let computed = if alone {
+            if alone {
                 // No second copy of the gradient: every tensor is added as soon as it is there.
                 let turn = lock();
                 worker.gradients(units, objective, &mut |slot, found| add(turn.gradient, slot, &found))
@@ -127,8 +127,7 @@ impl Team {
                 turn.failed |= computed.is_err() || added.is_err();
                 changed.notify_all();
                 added.map_err(Failure::from).and(computed)
-            };
-            computed
+            }
         })?;
         let mut total = Sums::default();
         sums.iter().for_each(|sums| total.add(sums));
