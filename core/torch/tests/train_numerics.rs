@@ -7,13 +7,13 @@ mod train_support;
 use std::{collections::BTreeMap, path::Path};
 
 use metareward_api::{
-    EngineError, Lora, Optimizer, PairLogProbs, Plugin, PluginError, PluginInfo, PreferenceLoss, StepMetrics, TrainData,
-    TrainSettings, Trainer,
+    EngineError, Lora, Optimizer, PairLogProbs, Plugin, PluginError, PluginInfo, PreferenceLoss, StepMetrics,
+    TrainData, TrainSettings, Trainer,
 };
 use metareward_torch::Precision;
 use train_support::{
-    Dpo, Examples, Steps, dpo_records, example, fixture, in_order, job, largest_difference, settings, sft_records, tensors,
-    trainer, trainer_in,
+    Dpo, Examples, Steps, dpo_records, example, fixture, in_order, job, largest_difference, settings, sft_records,
+    tensors, trainer, trainer_in,
 };
 
 const DPO: Dpo = Dpo { beta: 0.1 };
@@ -34,7 +34,10 @@ fn train(model: &str, data: TrainData<'_>, settings: TrainSettings) -> Outcome {
 fn agree(left: &Outcome, right: &Outcome, tolerance: f64) {
     for (left, right) in left.steps.iter().zip(&right.steps) {
         assert!((left.loss - right.loss).abs() < tolerance, "{left:?} {right:?}");
-        assert!((left.gradient_norm - right.gradient_norm).abs() < tolerance * left.gradient_norm, "{left:?} {right:?}");
+        assert!(
+            (left.gradient_norm - right.gradient_norm).abs() < tolerance * left.gradient_norm,
+            "{left:?} {right:?}"
+        );
     }
     let off = largest_difference(&left.weights, &right.weights);
     assert!(f64::from(off) < 10.0 * tolerance, "{off}");
@@ -155,7 +158,8 @@ fn bf16_follows_f32_at_small_learning_rates() {
 #[test]
 fn long_completions_are_cut_and_long_prompts_refused() {
     let long = "w1 w2 w3 w4 w5 w6 w7 w8";
-    let examples = Examples(vec![example("short", "w1", "w2"), example("cut", "w3", long), example("twice", "w4", long)]);
+    let examples =
+        Examples(vec![example("short", "w1", "w2"), example("cut", "w3", long), example("twice", "w4", long)]);
     let folder = tempfile::tempdir().unwrap();
     let settings = TrainSettings { max_length: 9, ..settings() };
     // The same record in two epochs is counted once.
@@ -195,7 +199,7 @@ fn log_probabilities_do_not_depend_on_company() {
         assert_eq!(alone[0].tokens, together.tokens);
         assert!((alone[0].sum - together.sum).abs() < 1e-5, "{} {}", alone[0].sum, together.sum);
     }
-    let stopped = trainer(1).log_probabilities(&folder, &examples.0, 64, &Steps::stop_at_look(2));
+    let stopped = trainer(1).log_probabilities(&folder, &examples.0, 64, &Steps::stop_at_look(1));
     assert_eq!(stopped, Err(EngineError::Stopped));
 }
 
@@ -265,7 +269,8 @@ fn what_an_optimizer_gets_wrong_is_said() {
 fn exploding_weights_end_the_run_and_keep_the_last_state() {
     let examples = sft_records();
     let folder = tempfile::tempdir().unwrap();
-    let settings = TrainSettings { learning_rate: 1e38, warmup_steps: 3, save_steps: 1, max_grad_norm: 0.0, ..settings() };
+    let settings =
+        TrainSettings { learning_rate: 1e38, warmup_steps: 3, save_steps: 1, max_grad_norm: 0.0, ..settings() };
     let job = job("sft-model", folder.path(), TrainData::Sft(&examples), in_order(40, 4, 1), settings);
     match trainer(2).train(&job, &Steps::default()) {
         Err(EngineError::NotFinite { step, records, .. }) => {
@@ -275,4 +280,50 @@ fn exploding_weights_end_the_run_and_keep_the_last_state() {
     }
     assert!(folder.path().join("state/training.safetensors").is_file());
     assert!(!folder.path().join("epoch-1").exists());
+}
+
+/// Counts warnings.
+#[derive(Clone, Default)]
+struct Warnings(std::sync::Arc<std::sync::atomic::AtomicU32>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN && metadata.target().contains("train")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// A reference that is not the start model is allowed, and said.
+#[test]
+fn a_first_loss_off_the_methods_own_is_warned_of() {
+    for (shift, expected) in [(0.0, 0), (0.5, 1)] {
+        let mut pairs = dpo_records();
+        for pair in &mut pairs.0 {
+            pair.reference_chosen += shift;
+            pair.weight = 0.5;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let data = TrainData::Preference { data: &pairs, optimizer: &DPO };
+        let job = job("dpo-model", folder.path(), data, in_order(8, 4, 1), settings());
+        let warnings = Warnings::default();
+        let report = tracing::subscriber::with_default(warnings.clone(), || trainer(2).train(&job, &Steps::default()));
+        let off = (report.unwrap().first_loss - 0.5 * 2f64.ln()).abs();
+        assert_eq!(warnings.0.load(std::sync::atomic::Ordering::SeqCst), expected);
+        assert_eq!(off > 1e-4, expected == 1, "{off}");
+    }
 }

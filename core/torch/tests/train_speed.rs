@@ -8,7 +8,12 @@ mod train_support;
 use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use metareward_api::{Message, PreferenceExample, TrainData, Trainer};
-use metareward_torch::{DeviceChoice, Precision, config::ModelConfig, save::save_model, train::{TorchTrainer, TrainerOptions}};
+use metareward_torch::{
+    DeviceChoice, Precision,
+    config::ModelConfig,
+    save::save_model,
+    train::{TorchTrainer, TrainerOptions},
+};
 use tch::{Device, Kind, Tensor};
 use train_support::{Dpo, Examples, Pairs, Steps, example, fixture, in_order, job, settings};
 
@@ -71,7 +76,9 @@ fn measure(name: &str, sizes: &[(&str, i64)], records: u32, options: &TrainerOpt
     let parameters = model(&folder, sizes);
     let mut seed = 5;
     let examples = Examples(
-        (0..records).map(|index| example(format!("{index}"), &words(&mut seed, 15, 35), &words(&mut seed, 10, 35))).collect(),
+        (0..records)
+            .map(|index| example(format!("{index}"), &words(&mut seed, 15, 35), &words(&mut seed, 10, 35)))
+            .collect(),
     );
     let pairs = Pairs(
         (0..records)
@@ -90,10 +97,9 @@ fn measure(name: &str, sizes: &[(&str, i64)], records: u32, options: &TrainerOpt
     settings.micro_batch_tokens = micro_batch_tokens;
     let dpo = Dpo { beta: 0.1 };
     let mut trainer = TorchTrainer::new(options.clone());
-    for (kind, data) in [
-        ("sft", TrainData::Sft(&examples)),
-        ("dpo", TrainData::Preference { data: &pairs, optimizer: &dpo }),
-    ] {
+    for (kind, data) in
+        [("sft", TrainData::Sft(&examples)), ("dpo", TrainData::Preference { data: &pairs, optimizer: &dpo })]
+    {
         let mut job = job("sft-model", &scratch.path().join(kind), data, in_order(records, 32, 1), settings.clone());
         job.model.clone_from(&folder);
         fs::create_dir_all(&job.folder).unwrap();
@@ -175,7 +181,7 @@ fn small() {
 #[test]
 #[ignore = "measures"]
 fn middle() {
-    for (threads, intra_op, tokens) in [(2, 1, 1024), (2, 2, 1024), (2, 2, 2048)] {
-        measure("middle", &MIDDLE, 160, &options(threads, intra_op), tokens);
+    for (threads, intra_op, tokens) in [(2, 1, 1024), (1, 1, 2048)] {
+        measure("middle", &MIDDLE, 32, &options(threads, intra_op), tokens);
     }
 }

@@ -137,11 +137,7 @@ impl Padded {
 
     /// Repeats one value per sequence for each of its completion tokens.
     pub fn spread(&self, values: &[f64]) -> Vec<f32> {
-        self.counts
-            .iter()
-            .zip(values)
-            .flat_map(|(&count, &value)| std::iter::repeat_n(value as f32, count))
-            .collect()
+        self.counts.iter().zip(values).flat_map(|(&count, &value)| std::iter::repeat_n(value as f32, count)).collect()
     }
 }
 

@@ -34,6 +34,7 @@ use metareward_api::{
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
+pub use self::schedule::learning_rate;
 use self::{
     adamw::AdamW,
     batch::micro_batches,
@@ -41,15 +42,12 @@ use self::{
     parameters::Layout,
     run::{Run, report},
     state::TrainingFolder,
-    step::Team,
+    step::{Team, set_own_threads},
     trainable::Trainable,
     trunk::Trunk,
     worker::{Unit, Worker},
 };
-pub use self::schedule::learning_rate;
-use crate::{
-    DeviceChoice, Precision, chat::TemplateDate, error::TorchError, model::CausalLm, prompting::Prompting,
-};
+use crate::{DeviceChoice, Precision, chat::TemplateDate, error::TorchError, model::CausalLm, prompting::Prompting};
 
 /// Parameters up to which micro-batches run side by side on the CPU, one thread each. Larger models run one micro-batch
 /// at a time with all threads inside the operations: their gradients would not fit in memory several times.
@@ -138,9 +136,7 @@ struct IntraOp {
 
 impl IntraOp {
     fn set(threads: i32) -> Self {
-        let before = tch::get_num_threads();
-        tch::set_num_threads(threads);
-        Self { before }
+        Self { before: set_own_threads(threads) }
     }
 }
 

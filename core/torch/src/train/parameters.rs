@@ -108,11 +108,7 @@ pub(crate) fn gradient_norm(gradient: &Flat) -> Result<f64> {
     if gradient.views.is_empty() {
         return Ok(0.0);
     }
-    let norms = gradient
-        .views
-        .iter()
-        .map(|view| view.f_norm())
-        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let norms = gradient.views.iter().map(|view| view.f_norm()).collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?)
 }
 

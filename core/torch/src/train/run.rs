@@ -6,9 +6,7 @@ use std::{
     time::Instant,
 };
 
-use metareward_api::{
-    EngineError, EpochReport, Progress, StepMetrics, TrainData, TrainJob, TrainReport, Watch,
-};
+use metareward_api::{EngineError, EpochReport, Progress, StepMetrics, TrainData, TrainJob, TrainReport, Watch};
 
 use super::{
     adamw::AdamW,
@@ -148,7 +146,9 @@ impl Run<'_> {
         let expected = start * weight;
         if (loss - expected).abs() > tolerance {
             tracing::warn!(
-                loss, expected, farthest = sums.farthest,
+                loss,
+                expected,
+                farthest = sums.farthest,
                 "the first step's loss is not that of a policy equal to its reference: the reference log-probabilities are \
                  those of another model, or of other tokens; the farthest is off by `farthest`"
             );
@@ -214,11 +214,7 @@ impl Run<'_> {
 
     fn open_log(&self) -> Result<File, EngineError> {
         let path = self.folder.log();
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(|error| TorchError::io(&path, &error).into())
+        OpenOptions::new().create(true).append(true).open(&path).map_err(|error| TorchError::io(&path, &error).into())
     }
 
     fn write_log(&mut self, log: &mut File, metrics: &StepMetrics) -> Result<(), EngineError> {

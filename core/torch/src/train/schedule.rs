@@ -12,8 +12,7 @@ pub fn learning_rate(settings: &TrainSettings, step: u32) -> f64 {
 }
 
 fn factor(settings: &TrainSettings, done: u32) -> f64 {
-    let (done, warmup, total) =
-        (f64::from(done), f64::from(settings.warmup_steps), f64::from(settings.schedule_steps));
+    let (done, warmup, total) = (f64::from(done), f64::from(settings.warmup_steps), f64::from(settings.schedule_steps));
     if done < warmup {
         return done / warmup.max(1.0);
     }

@@ -14,7 +14,10 @@ use metareward_api::EngineError;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{adamw::AdamW, parameters::{Flat, Layout}};
+use super::{
+    adamw::AdamW,
+    parameters::{Flat, Layout},
+};
 use crate::error::TorchError;
 
 /// Format of the state file.

@@ -54,8 +54,7 @@ impl Team {
                 if index >= count {
                     break;
                 }
-                let answer =
-                    if stop() { Err(Failure::Engine(EngineError::Stopped)) } else { job(worker, index) };
+                let answer = if stop() { Err(Failure::Engine(EngineError::Stopped)) } else { job(worker, index) };
                 if answer.is_err() {
                     ended.store(true, Ordering::SeqCst);
                 }
@@ -72,7 +71,7 @@ impl Team {
                 let work = &work;
                 for worker in others {
                     scope.spawn(move || {
-                        tch::set_num_threads(intra_op);
+                        set_own_threads(intra_op);
                         work(worker);
                     });
                 }
@@ -106,7 +105,7 @@ impl Team {
         };
         let sums = self.run(micro_batches.len(), &stop_and_release, |worker, index| {
             let units = &micro_batches[index];
-            let computed = if alone {
+            if alone {
                 // No second copy of the gradient: every tensor is added as soon as it is there.
                 let turn = lock();
                 worker.gradients(units, objective, &mut |slot, found| add(turn.gradient, slot, &found))
@@ -128,13 +127,22 @@ impl Team {
                 turn.failed |= computed.is_err() || added.is_err();
                 changed.notify_all();
                 added.map_err(Failure::from).and(computed)
-            };
-            computed
+            }
         })?;
         let mut total = Sums::default();
         sums.iter().for_each(|sums| total.add(sums));
         Ok(total)
     }
+}
+
+/// Sets the threads that operations of the calling thread use, and returns what they were.
+///
+/// A thread's first parallel operation takes over the number that was set last anywhere in the process, unless the thread
+/// was asked for its number before. So it is asked first: sums depend on the number in their last bits.
+pub(crate) fn set_own_threads(threads: i32) -> i32 {
+    let before = tch::get_num_threads();
+    tch::set_num_threads(threads);
+    before
 }
 
 fn add(gradient: &Flat, slot: usize, found: &Tensor) -> Result<()> {

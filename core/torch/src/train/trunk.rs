@@ -53,8 +53,9 @@ impl Trunk {
     /// `leaves` are the trained tensors in the order of `layout`, already in place in `model`.
     pub fn new(model: CausalLm, layout: &Layout, leaves: Vec<Tensor>, checkpointing: bool) -> Self {
         let layers = model.layers().len();
-        let ranges: Vec<Range<usize>> =
-            if checkpointing && layers > 0 { (0..layers).map(|layer| layer..layer + 1).collect() } else { vec![0..layers] };
+        let size = if checkpointing { 1 } else { layers.max(1) };
+        let starts = (0..layers.max(1)).step_by(size);
+        let ranges: Vec<Range<usize>> = starts.map(|start| start..(start + size).min(layers)).collect();
         let last = ranges.len() - 1;
         let segments = ranges
             .into_iter()

@@ -252,10 +252,7 @@ fn host(values: &Tensor) -> Result<Vec<f32>> {
 }
 
 fn not_finite(records: &[&Unit], message: &str) -> Failure {
-    Failure::NotFinite {
-        records: records.iter().map(|unit| unit.id.clone()).collect(),
-        message: message.to_owned(),
-    }
+    Failure::NotFinite { records: records.iter().map(|unit| unit.id.clone()).collect(), message: message.to_owned() }
 }
 
 fn counted(units: &[&Unit]) -> Sums {

@@ -13,9 +13,9 @@ use std::{
 };
 
 use metareward_api::{
-    EngineError, Example, Kind, LearningRateSchedule, Message, Optimizer, PairLogProbs, Plugin, PluginError, PluginInfo,
-    PreferenceData, PreferenceExample, PreferenceLoss, Progress, SftData, StepMetrics, TrainData, TrainJob, TrainSettings,
-    Watch,
+    EngineError, Example, Kind, LearningRateSchedule, Message, Optimizer, PairLogProbs, Plugin, PluginError,
+    PluginInfo, PreferenceData, PreferenceExample, PreferenceLoss, Progress, SftData, StepMetrics, TrainData, TrainJob,
+    TrainSettings, Watch,
 };
 use metareward_torch::{
     DeviceChoice, Precision,
