@@ -50,6 +50,16 @@ impl TorchError {
     }
 }
 
+impl TorchError {
+    /// The error as the loop sees it, about the record named `record` where a text or conversation is at fault.
+    pub fn about(self, record: &str) -> EngineError {
+        match self {
+            Self::Input(message) => EngineError::Input { record: record.to_owned(), message },
+            other => other.into(),
+        }
+    }
+}
+
 impl From<TchError> for TorchError {
     /// Keeps the first line: the rest is a C++ stack trace.
     fn from(error: TchError) -> Self {
@@ -64,7 +74,7 @@ impl From<TorchError> for EngineError {
         match error {
             TorchError::Model { folder, message } => EngineError::Model { folder, message },
             TorchError::Io { path, message } => EngineError::Io { path, message },
-            TorchError::Input(message) => EngineError::Input { record: "conversation".to_owned(), message },
+            TorchError::Input(message) => EngineError::Input { record: "input".to_owned(), message },
             TorchError::Libtorch(message) => EngineError::Machine(format!("libtorch: {message}")),
             TorchError::Machine(message) => EngineError::Machine(message),
         }

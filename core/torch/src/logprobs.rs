@@ -13,8 +13,8 @@ use crate::{
 const ROWS: i64 = 1024;
 const COLUMNS: i64 = 16_384;
 
-/// Log-probability [N] (f32, natural logarithm) of each target: `hidden` [N, H] after the final norm, `lm_head` [V, H],
-/// `targets` [N] (i64). Logits are made in the number format of the model and summed up in f32, as in transformers.
+/// Log-probability `[N]` (f32, natural logarithm) of each target: `hidden` `[N, H]` after the final norm, `lm_head` `[V, H]`,
+/// `targets` `[N]` (i64). Logits are made in the number format of the model and summed up in f32, as in transformers.
 ///
 /// # Errors
 /// When libtorch refuses.

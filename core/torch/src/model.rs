@@ -20,16 +20,16 @@ use crate::{
 pub enum Attention<'a> {
     /// Itself and all tokens before it; queries and keys are the same tokens.
     Causal,
-    /// What the mask says: bool (`true` attends) or float (added), broadcastable to [B, heads, queries, keys].
+    /// What the mask says: bool (`true` attends) or float (added), broadcastable to `[B, heads, queries, keys]`.
     Mask(&'a Tensor),
 }
 
 /// A low-rank addition to a linear layer: `scale · x Aᵀ Bᵀ` (LoRA, Hu et al. 2021).
 #[derive(Debug)]
 pub struct Adapter {
-    /// A, [rank, in].
+    /// A, `[rank, in]`.
     pub a: Tensor,
-    /// B, [out, rank].
+    /// B, `[out, rank]`.
     pub b: Tensor,
     /// alpha / rank.
     pub scale: f64,
@@ -38,9 +38,9 @@ pub struct Adapter {
 /// A linear layer.
 #[derive(Debug)]
 pub struct Linear {
-    /// [out, in].
+    /// `[out, in]`.
     pub weight: Tensor,
-    /// [out].
+    /// `[out]`.
     pub bias: Option<Tensor>,
     /// Low-rank addition.
     pub adapter: Option<Adapter>,
@@ -62,7 +62,7 @@ impl Linear {
 /// One transformer block, as a view on the weights.
 #[derive(Debug)]
 pub struct Layer {
-    /// Norm before attention, [H].
+    /// Norm before attention, `[H]`.
     pub input_norm: Tensor,
     /// Queries.
     pub q: Linear,
@@ -72,11 +72,11 @@ pub struct Layer {
     pub v: Linear,
     /// Output of attention.
     pub o: Linear,
-    /// Norm of each head's queries (Qwen 3), [D].
+    /// Norm of each head's queries (Qwen 3), `[D]`.
     pub q_norm: Option<Tensor>,
-    /// Norm of each head's keys (Qwen 3), [D].
+    /// Norm of each head's keys (Qwen 3), `[D]`.
     pub k_norm: Option<Tensor>,
-    /// Norm before the feed-forward block, [H].
+    /// Norm before the feed-forward block, `[H]`.
     pub post_norm: Tensor,
     /// Gate of the feed-forward block.
     pub gate: Linear,
@@ -90,7 +90,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Queries [B, heads, T, D], keys and values [B, kv heads, T, D] of `hidden` [B, T, H], positions applied.
+    /// Queries `[B, heads, T, D]`, keys and values `[B, kv heads, T, D]` of `hidden` `[B, T, H]`, positions applied.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -110,7 +110,7 @@ impl Layer {
         Ok((rope.apply(&q)?, rope.apply(&k)?, v))
     }
 
-    /// The block's output [B, T, H] from its input `hidden` and what attention gave, [B, heads, T, D].
+    /// The block's output `[B, T, H]` from its input `hidden` and what attention gave, `[B, heads, T, D]`.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -124,7 +124,7 @@ impl Layer {
         Ok(hidden.f_add(&self.down.forward(&inner)?)?)
     }
 
-    /// The whole block on `hidden` [B, T, H].
+    /// The whole block on `hidden` `[B, T, H]`.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -135,7 +135,7 @@ impl Layer {
     }
 }
 
-/// Attention of `q` [B, heads, T, D] over `k` and `v` [B, kv heads, S, D]: [B, heads, T, D]. Query heads share key heads
+/// Attention of `q` `[B, heads, T, D]` over `k` and `v` `[B, kv heads, S, D]`: `[B, heads, T, D]`. Query heads share key heads
 /// in groups.
 ///
 /// # Errors
@@ -284,7 +284,7 @@ impl CausalLm {
         Ok(model)
     }
 
-    /// Embeddings [.., H] of `tokens` [..] (i64).
+    /// Embeddings `[.., H]` of `tokens` `[..]` (i64).
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -292,7 +292,7 @@ impl CausalLm {
         Ok(Tensor::f_embedding(self.tensor("model.embed_tokens.weight")?, tokens, -1, false, false)?)
     }
 
-    /// Rotary factors at `positions` (i64), [T] for all rows or [B, T] for each.
+    /// Rotary factors at `positions` (i64), `[T]` for all rows or `[B, T]` for each.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -300,7 +300,7 @@ impl CausalLm {
         self.rope.at(positions, self.precision.kind())
     }
 
-    /// The block at `index` on `hidden` [B, T, H].
+    /// The block at `index` on `hidden` `[B, T, H]`.
     ///
     /// # Errors
     /// When there is no such block, or libtorch refuses.
@@ -316,7 +316,7 @@ impl CausalLm {
         layer.forward(hidden, rope, attention)
     }
 
-    /// The final norm on `hidden` [.., H].
+    /// The final norm on `hidden` `[.., H]`.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -324,7 +324,7 @@ impl CausalLm {
         rms_norm(hidden, self.tensor("model.norm.weight")?, self.config.norm_eps)
     }
 
-    /// The output matrix [V, H]: the embeddings, when they are tied.
+    /// The output matrix `[V, H]`: the embeddings, when they are tied.
     ///
     /// # Errors
     /// Never for a model made by [`CausalLm::load`].
@@ -332,7 +332,7 @@ impl CausalLm {
         self.tensor(if self.config.tied { "model.embed_tokens.weight" } else { "lm_head.weight" })
     }
 
-    /// Hidden states [B, T, H] of `tokens` [B, T] after the final norm. Rows shorter than T are padded on the right with
+    /// Hidden states `[B, T, H]` of `tokens` `[B, T]` after the final norm. Rows shorter than T are padded on the right with
     /// any token; what comes out at padded places means nothing.
     ///
     /// # Errors
@@ -358,7 +358,7 @@ impl CausalLm {
         self.final_norm(&hidden)
     }
 
-    /// Logits [B, T, V] of `tokens` [B, T]: the whole tensor, so for short inputs and tests.
+    /// Logits `[B, T, V]` of `tokens` `[B, T]`: the whole tensor, so for short inputs and tests.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -371,7 +371,7 @@ impl CausalLm {
     }
 }
 
-/// [T, T] bool: `true` where token j (column) is at or before token i (row) and fewer than `window` tokens back.
+/// `[T, T]` bool: `true` where token j (column) is at or before token i (row) and fewer than `window` tokens back.
 ///
 /// # Errors
 /// When libtorch refuses.

@@ -9,7 +9,7 @@ use crate::{
     config::{ModelConfig, RopeScaling},
 };
 
-/// Cosine and sine at some positions, [1 or B, 1, T, D].
+/// Cosine and sine at some positions, `[1 or B, 1, T, D]`.
 #[derive(Debug)]
 pub struct Rope {
     cos: Tensor,
@@ -17,7 +17,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// `x` [B, heads, T, D] turned by its positions.
+    /// `x` `[B, heads, T, D]` turned by its positions.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -31,7 +31,7 @@ impl Rope {
 /// The frequencies of a model.
 #[derive(Debug)]
 pub struct RopeTable {
-    /// [D / 2], f32.
+    /// `[D / 2]`, f32.
     frequencies: Tensor,
     attention_factor: f64,
 }
@@ -42,11 +42,11 @@ impl RopeTable {
     /// # Errors
     /// When libtorch refuses.
     pub fn new(config: &ModelConfig, device: Device) -> Result<Self> {
-        let (frequencies, attention_factor) = frequencies(config);
+        let (frequencies, attention_factor) = frequencies(config)?;
         Ok(Self { frequencies: Tensor::f_from_slice(&frequencies)?.f_to_device(device)?, attention_factor })
     }
 
-    /// Frequencies [D / 2] in f32, radians per position.
+    /// Frequencies `[D / 2]` in f32, radians per position.
     pub fn frequencies(&self) -> &Tensor {
         &self.frequencies
     }
@@ -56,7 +56,7 @@ impl RopeTable {
         self.attention_factor
     }
 
-    /// Factors at `positions` (i64), [T] for all rows or [B, T] for each, computed in f32 and rounded to `kind`.
+    /// Factors at `positions` (i64), `[T]` for all rows or `[B, T]` for each, computed in f32 and rounded to `kind`.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -73,37 +73,36 @@ impl RopeTable {
     }
 }
 
-/// Frequencies in f32, as transformers computes them, and the factor of YaRN.
+/// Frequencies in f32 and the factor of YaRN. The order of operations is transformers', so that both round alike: at long
+/// positions a difference in the last place of a frequency becomes visible.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-fn frequencies(config: &ModelConfig) -> (Vec<f32>, f64) {
-    let dim = config.head_dim as f64;
-    let base: Vec<f32> = (0..config.head_dim / 2)
-        .map(|index| {
-            let exponent = (2 * index) as f32 / config.head_dim as f32;
-            1.0 / (config.rope_theta.powf(f64::from(exponent)) as f32)
-        })
-        .collect();
-    match config.rope_scaling {
-        RopeScaling::Default => (base, 1.0),
-        RopeScaling::Linear { factor } => (base.into_iter().map(|f| f / factor as f32).collect(), 1.0),
+fn frequencies(config: &ModelConfig) -> Result<(Vec<f32>, f64)> {
+    let exponents = (0..config.head_dim / 2).map(|index| (2 * index) as f32 / config.head_dim as f32);
+    let periods = Tensor::f_pow_scalar(config.rope_theta, &Tensor::f_from_slice(&exponents.collect::<Vec<_>>())?)?;
+    let periods = Vec::<f32>::try_from(&periods)?;
+    let base = periods.iter().map(|period| 1.0 / period);
+    Ok(match config.rope_scaling {
+        RopeScaling::Default => (base.collect(), 1.0),
+        RopeScaling::Linear { factor } => (base.map(|f| f / factor as f32).collect(), 1.0),
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-            let low_wavelength = original_context / low_freq_factor;
-            let high_wavelength = original_context / high_freq_factor;
-            let scaled = base.into_iter().map(|f| {
-                let wavelength = 2.0 * PI / f64::from(f);
+            let low_wavelength = (original_context / low_freq_factor) as f32;
+            let high_wavelength = (original_context / high_freq_factor) as f32;
+            let scaled = base.map(|f| {
+                let wavelength = (1.0 / f) * (2.0 * PI) as f32;
                 if wavelength > low_wavelength {
                     f / factor as f32
                 } else if wavelength < high_wavelength {
                     f
                 } else {
-                    let smooth = ((original_context / wavelength - low_freq_factor)
-                        / (high_freq_factor - low_freq_factor)) as f32;
+                    let turns = (1.0 / wavelength) * original_context as f32;
+                    let smooth = (turns - low_freq_factor as f32) / (high_freq_factor - low_freq_factor) as f32;
                     (1.0 - smooth) * f / factor as f32 + smooth * f
                 }
             });
             (scaled.collect(), 1.0)
         }
         RopeScaling::Yarn { factor, original_context, attention_factor, beta_fast, beta_slow, truncate } => {
+            let dim = config.head_dim as f64;
             let dimension =
                 |turns: f64| dim * (original_context / (turns * 2.0 * PI)).ln() / (2.0 * config.rope_theta.ln());
             let (mut low, mut high) = (dimension(beta_fast), dimension(beta_slow));
@@ -114,12 +113,12 @@ fn frequencies(config: &ModelConfig) -> (Vec<f32>, f64) {
             if (high - low).abs() < f64::EPSILON {
                 high += 0.001;
             }
-            let scaled = base.into_iter().enumerate().map(|(index, f)| {
-                let ramp = ((index as f64 - low) / (high - low)).clamp(0.0, 1.0) as f32;
+            let scaled = periods.iter().enumerate().map(|(index, period)| {
+                let ramp = ((index as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
                 let kept = 1.0 - ramp;
-                f / factor as f32 * (1.0 - kept) + f * kept
+                1.0 / (factor as f32 * period) * (1.0 - kept) + 1.0 / period * kept
             });
             (scaled.collect(), attention_factor)
         }
-    }
+    })
 }

@@ -110,9 +110,12 @@ pub fn save_model_in_shards(
 
     let mut raw = read_json(source, "config.json")?.unwrap_or_default();
     if let Some(object) = raw.as_object_mut() {
-        // transformers 5 renamed the key.
-        let key = if object.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-        object.insert(key.to_owned(), json!(precision.config_name()));
+        // transformers renamed the key; both names are read where they stand.
+        for key in ["dtype", "torch_dtype"] {
+            if object.contains_key(key) || key == "torch_dtype" && !object.contains_key("dtype") {
+                object.insert(key.to_owned(), json!(precision.config_name()));
+            }
+        }
     }
     write_whole(&target.join("config.json"), |file| write_json(file, &raw))
 }

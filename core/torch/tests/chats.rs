@@ -135,3 +135,60 @@ fn templates_that_do_not_work_say_why() {
         "\"2024-02-30\" is not a day: write it like 2024-07-26"
     );
 }
+
+/// Tokenizers like Llama 2's put a space before a text; after an opened turn there is one only where the template writes
+/// one. A model that answers `yes` there has written the token that is trained on.
+#[test]
+fn completions_begin_as_the_template_says() {
+    use metareward_torch::{Prompting, TextTokenizer};
+    use tokenizers::{
+        AddedToken, Tokenizer,
+        models::bpe::BPE,
+        pre_tokenizers::metaspace::{Metaspace, PrependScheme},
+    };
+
+    let prompting = |source: &str| {
+        let pieces = ["▁", "y", "e", "s", "\n", "H", "l", "o", ".", "ye", "yes", "▁yes", "\n\n", "<unk>"];
+        let vocabulary: [(String, u32); 14] = std::array::from_fn(|id| (pieces[id].to_owned(), id as u32));
+        let merges = [("y", "e"), ("ye", "s"), ("▁", "yes"), ("\n", "\n")];
+        let merges = merges.map(|(left, right)| (left.to_owned(), right.to_owned())).to_vec();
+        let bpe = BPE::builder().vocab_and_merges(vocabulary, merges).unk_token("<unk>".to_owned()).build().unwrap();
+        let mut tokenizer = Tokenizer::new(bpe);
+        let space = Metaspace::new('▁', PrependScheme::First, false);
+        tokenizer.with_pre_tokenizer(Some(space.clone())).with_decoder(Some(space));
+        tokenizer.add_special_tokens(["<s>", "</s>", "[A]"].map(|text| AddedToken::from(text, true))).unwrap();
+        let template = ChatTemplate::new(source, special(), TemplateDate::default()).unwrap();
+        Prompting::new(TextTokenizer::new(tokenizer).unwrap(), template, &[], 20).unwrap()
+    };
+    let pieces = |prompting: &Prompting, completion: &str| -> Vec<String> {
+        let completed = prompting.complete(&[Message::user("Hello.")], completion).unwrap();
+        let inner = prompting.tokenizer().inner();
+        completed.completion.iter().map(|id| inner.id_to_token(*id as u32).unwrap()).collect()
+    };
+    let spaced =
+        prompting("<s>{{ messages[0].content }}[A]{% if messages[1] %} {{ messages[1].content }} </s>{% endif %}");
+    assert_eq!(pieces(&spaced, "yes"), ["▁yes", "</s>"]);
+    let line =
+        prompting("<s>{{ messages[0].content }}[A]\n{% if messages[1] %}{{ messages[1].content }}</s>{% endif %}");
+    assert_eq!(pieces(&line, "yes"), ["yes", "</s>"]);
+    // A completion that begins with a line break would merge with the prompt's; the model could not have written that.
+    assert_eq!(pieces(&line, "\nyes"), ["▁", "\n", "yes", "</s>"]);
+}
+
+#[test]
+fn a_template_whose_turns_do_not_continue_is_refused_for_completions() {
+    use metareward_torch::Prompting;
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/llama-untied");
+    let tokenizer = metareward_torch::TextTokenizer::read(&folder).unwrap();
+    let source = "{% if add_generation_prompt %}ask: {% endif %}{{ messages[-1].content }}";
+    let template = ChatTemplate::new(source, special(), TemplateDate::default()).unwrap();
+    let prompting = Prompting::new(tokenizer, template, &[4], 150).unwrap();
+    let messages = [Message::user("Why?")];
+    prompting.prompt(&messages).unwrap();
+    assert_eq!(
+        prompting.complete(&messages, "So.").unwrap_err().to_string(),
+        "the chat template does not render a finished turn as a continuation of the opened one: a prompt ends in \
+         \"ask: Hello.\", the finished conversation is \"metareward-probe\""
+    );
+}

@@ -272,3 +272,28 @@ fn a_template_in_the_tokenizers_configuration_is_found() {
     let error = prompting.prompt(&[Message::user("zzz")]).unwrap_err().to_string();
     assert!(error.contains("but the model knows only 50 tokens"), "{error}");
 }
+
+#[test]
+fn weights_are_windows_into_the_file() {
+    let f = folder();
+    let path = f.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let offset = |name: &str| header[name]["data_offsets"][0].as_u64().unwrap();
+    let model = CausalLm::load(f.path(), Device::Cpu, Precision::F32).unwrap();
+    let tensors = model.weights().tensors();
+    let address = |name: &str| tensors[name].data_ptr().addr() as u64;
+    let first = "model.embed_tokens.weight";
+    for name in tensors.keys() {
+        assert_eq!(
+            i128::from(address(name)) - i128::from(address(first)),
+            i128::from(offset(name)) - i128::from(offset(first)),
+            "{name}"
+        );
+    }
+    // Updating a weight in place leaves the file as it was.
+    let _ = tch::no_grad(|| tensors[first].shallow_clone().fill_(7.0));
+    assert_eq!(tensors[first].double_value(&[0, 0]), 7.0);
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}

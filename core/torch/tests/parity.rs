@@ -7,7 +7,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use metareward_api::Message;
@@ -226,50 +225,4 @@ fn what_is_saved_loads_again() {
         assert!(count > 1 && named.len() == count, "{count} files, {named:?} named");
         inspect(&target, precision).unwrap();
     }
-}
-
-/// Needs a Python with torch and transformers: the one named by `METAREWARD_PYTHON`, else `python3`.
-#[test]
-fn transformers_loads_what_is_saved() {
-    let python = std::env::var("METAREWARD_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let present = Command::new(&python).args(["-c", "import torch, transformers"]).output();
-    if !present.is_ok_and(|output| output.status.success()) {
-        println!("skipped: {python} has no torch and transformers");
-        return;
-    }
-    const SCRIPT: &str = "
-import sys, torch, transformers
-from safetensors.torch import load_file
-for source, saved in zip(sys.argv[1::2], sys.argv[2::2]):
-    expected = load_file(source + '/expected.safetensors')
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(saved, dtype='auto', output_loading_info=True)
-    assert not any(info.values()), info
-    logits = model.eval()(input_ids=expected['tokens']).logits
-    wanted = expected['logits_f32'] if model.dtype == torch.float32 else None
-    tokenizer = transformers.AutoTokenizer.from_pretrained(saved)
-    assert tokenizer.chat_template and tokenizer.eos_token == '<|turn|>'
-    assert model.generation_config.eos_token_id == [4, 5]
-    if wanted is not None:
-        # Rows are compared up to the shorter one's length: padded places mean nothing.
-        print(source.split('/')[-1], float((logits - wanted)[:, :23].abs().max()))
-        assert torch.allclose(logits[:, :23], wanted[:, :23], atol=1e-5, rtol=0)
-";
-    let target = tempfile::tempdir().unwrap();
-    let mut command = Command::new(&python);
-    command.args(["-c", SCRIPT]);
-    for (name, precision, shard_bytes) in [
-        ("llama-tied-llama3rope", Precision::F32, u64::MAX),
-        ("llama-untied", Precision::F32, 30_000),
-        ("mistral-window", Precision::F32, u64::MAX),
-        ("qwen2-biases", Precision::F32, 20_000),
-        ("qwen3-norms", Precision::Bf16, u64::MAX),
-    ] {
-        let (source, target) = (model_folder(name), target.path().join(name));
-        let model = CausalLm::load(&source, Device::Cpu, precision).unwrap();
-        save_model_in_shards(&source, &target, model.weights().tensors(), precision, shard_bytes).unwrap();
-        command.arg(source).arg(target);
-    }
-    let output = command.output().unwrap();
-    println!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
