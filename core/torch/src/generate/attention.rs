@@ -42,27 +42,19 @@ unsafe fn score<V: Vector, const G: usize, const W: usize>(
                     *qs = V::load(q.add(g * width + w * LANES));
                 }
             }
-            let (sixteens, rest) = path.as_chunks::<LANES>();
-            for (block, slots) in sixteens.iter().enumerate() {
+            for (block, some) in path.chunks(LANES).enumerate() {
+                // What fills up the last block is a key that is there; its scores are not used.
+                let mut slots = [some[0]; LANES];
+                slots[..some.len()].copy_from_slice(some);
                 for (g, qs) in qs.iter().enumerate() {
                     let mut acc = [V::splat(0.0); LANES];
-                    for (acc, slot) in acc.iter_mut().zip(slots) {
+                    for (acc, slot) in acc.iter_mut().zip(&slots) {
                         let k = keys.add(*slot as usize * slot_stride);
                         for (w, q) in qs.iter().enumerate() {
                             *acc = q.fma(V::load(k.add(w * LANES)), *acc);
                         }
                     }
                     V::sums(&acc).mul(V::splat(scale)).store(scores.add(g * stride + block * LANES));
-                }
-            }
-            for (j, slot) in rest.iter().enumerate() {
-                let k = keys.add(*slot as usize * slot_stride);
-                for (g, qs) in qs.iter().enumerate() {
-                    let mut acc = V::splat(0.0);
-                    for (w, q) in qs.iter().enumerate() {
-                        acc = q.fma(V::load(k.add(w * LANES)), acc);
-                    }
-                    *scores.add(g * stride + sixteens.len() * LANES + j) = acc.sum() * scale;
                 }
             }
         } else {

@@ -186,9 +186,8 @@ impl Distribution {
         self.heavy.clear();
         self.heavy.extend(all.iter().filter(|w| **w > 0.0 && **w >= surely));
         self.heavy.resize(padded(self.heavy.len()), 0.0);
-        // The lightest weight that is kept: the smallest w such that what is heavier adds up to less than the limit. Weights
-        // are not negative, so their bits are ordered as they are, and what is heavier than nothing is at the limit or
-        // above it unless everything is kept.
+        // The lightest weight that is kept: the smallest w such that what is heavier adds up to less than the limit. Found
+        // by halving on the bits, which are ordered as the weights are because these are not negative.
         let (mut below, mut least) = (surely.to_bits().saturating_sub(1), 1.0f32.to_bits());
         while least - below > 1 {
             let middle = below + (least - below) / 2;
