@@ -120,6 +120,13 @@ fn peak_memory() -> String {
     line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
 }
 
+/// Processor time of all threads so far, in seconds: what a busy machine does not change.
+fn processor_seconds() -> f64 {
+    let status = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks: f64 = status.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |index: usize, default: f64| arguments.get(index).and_then(|a| a.parse().ok()).unwrap_or(default);
@@ -162,16 +169,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     for (name, requests) in [("responses", &responses), ("judgments", &judgments), ("verdicts", &verdicts)] {
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), processor_seconds());
         let answers = engine.generate(requests, &Quiet)?;
-        let seconds = start.elapsed().as_secs_f64();
+        let (seconds, processor) = (start.elapsed().as_secs_f64(), processor_seconds() - before);
         let count: usize = answers.iter().map(Vec::len).sum();
         let s = engine.stats();
         let busy = (s.clock.model + s.clock.sampling).as_secs_f64();
         let share = |part: f64| 100.0 * part / busy;
         let computed = s.prompt_computed + s.answer_computed;
         println!(
-            "{name:9} {count:6} answers {seconds:6.2} s (tokenizing {:.2}) | prompts {} of {} tokens computed, answers {} of {} \
+            "{name:9} {count:6} answers {seconds:6.2} s, processor {processor:.2} s (tokenizing {:.2}) | prompts {} of {} tokens computed, answers {} of {} \
              | {:.0} rows/s, {:.0} answer tokens/s | products {:.0} %, attention {:.0} %, rest of the model {:.0} %, sampling and \
              bookkeeping {:.0} % | {} passes, {} slots",
             s.tokenizing.as_secs_f64(),

@@ -257,8 +257,9 @@ fn a_full_context_ends_an_answer() {
     let long = |words: usize| vec![Message::user("fig ".repeat(words))];
     let counts = engine.count_tokens(&[long(1), long(20), long(400)]).unwrap();
     assert!(counts[0] < counts[1] && counts[2] > 256, "{counts:?}");
-    let near: Vec<Message> = (20..200).map(long).find(|m| engine.count_tokens(&[m.clone()]).unwrap()[0] > 240).unwrap();
-    let used = engine.count_tokens(&[near.clone()]).unwrap()[0];
+    let near: Vec<Message> =
+        (20..200).map(long).find(|m| engine.count_tokens(std::slice::from_ref(m)).unwrap()[0] > 240).unwrap();
+    let used = engine.count_tokens(std::slice::from_ref(&near)).unwrap()[0];
     // Hot, so that the answer does not end by itself.
     let hot = Sampling { temperature: 1.0, ..greedy(100) };
     let (answers, _) = run(

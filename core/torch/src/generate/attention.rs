@@ -35,24 +35,26 @@ unsafe fn score<V: Vector, const G: usize, const W: usize>(
     // SAFETY: the caller gives G heads of queries, keys in every slot of the path, and G rows of scores.
     unsafe {
         if W > 0 {
-            // The queries stay in registers.
+            // The queries stay in registers; sixteen keys are summed up at once.
             let mut qs = [[V::splat(0.0); W]; G];
             for (g, qs) in qs.iter_mut().enumerate() {
                 for (w, qs) in qs.iter_mut().enumerate() {
                     *qs = V::load(q.add(g * width + w * LANES));
                 }
             }
-            for (j, slot) in path.iter().enumerate() {
-                let k = keys.add(*slot as usize * slot_stride);
-                let mut acc = [V::splat(0.0); G];
-                for w in 0..W {
-                    let k = V::load(k.add(w * LANES));
-                    for g in 0..G {
-                        acc[g] = qs[g][w].fma(k, acc[g]);
+            for (block, some) in path.chunks(LANES).enumerate() {
+                // What fills up the last block is a key that is there; its scores are not used.
+                let mut slots = [some[0]; LANES];
+                slots[..some.len()].copy_from_slice(some);
+                for (g, qs) in qs.iter().enumerate() {
+                    let mut acc = [V::splat(0.0); LANES];
+                    for (acc, slot) in acc.iter_mut().zip(&slots) {
+                        let k = keys.add(*slot as usize * slot_stride);
+                        for (w, q) in qs.iter().enumerate() {
+                            *acc = q.fma(V::load(k.add(w * LANES)), *acc);
+                        }
                     }
-                }
-                for (g, acc) in acc.into_iter().enumerate() {
-                    *scores.add(g * stride + j) = acc.sum() * scale;
+                    V::sums(&acc).mul(V::splat(scale)).store(scores.add(g * stride + block * LANES));
                 }
             }
         } else {

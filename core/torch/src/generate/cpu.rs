@@ -187,6 +187,7 @@ pub(crate) struct CpuWorker {
     inner: Floats,
     logits: Floats,
     scores: Vec<f32>,
+    head: Vec<f32>,
     clock: Clock,
 }
 
@@ -206,6 +207,7 @@ impl CpuWorker {
             inner: Floats::default(),
             logits: Floats::default(),
             scores: Vec::new(),
+            head: Vec::new(),
             clock: Clock::default(),
             model,
         }
@@ -312,7 +314,7 @@ impl CpuWorker {
             for (h, head) in row[..queries + kept].chunks_exact_mut(heads.width).enumerate() {
                 let norm = if h < heads.queries { &layer.q_norm } else { &layer.k_norm };
                 if let Some(weight) = norm {
-                    rms_norm_in_place(level, head, weight, model.head_dim, model.epsilon);
+                    rms_norm_in_place(level, head, weight, model.head_dim, model.epsilon, &mut self.head);
                 }
                 rotate(head, turn, half);
             }
@@ -375,5 +377,63 @@ impl CpuWorker {
         let bias = layer.down_bias.as_deref();
         product(model.level, rows, &self.inner, width, &layer.down, bias, &mut self.x, stride, Into::Add);
         self.clock.products += start.elapsed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Precision, generate::tensor::TensorWorker};
+
+    const MODELS: [&str; 5] =
+        ["llama-tied-llama3rope", "llama-untied", "mistral-window", "qwen2-biases", "qwen3-norms"];
+    const LENGTH: usize = 70;
+
+    /// Logits after every token of a text that is computed `step` tokens at a time.
+    fn logits(worker: &mut dyn Backend, tokens: &[u32], step: usize) -> Vec<f32> {
+        // Anywhere in the pool.
+        let slots: Vec<u32> = (0..LENGTH as u32).map(|i| i * 37 % 97).collect();
+        let mut all = Vec::new();
+        for start in (0..LENGTH).step_by(step) {
+            let end = (start + step).min(LENGTH);
+            let mut batch = Batch::default();
+            batch.push(&tokens[start..end], &slots[..end], false);
+            batch.outputs = (0..(end - start) as u32).collect();
+            worker.forward(&batch).unwrap();
+            for output in 0..end - start {
+                all.extend_from_slice(worker.logits(output));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn logits_are_the_reference_passes_and_the_same_bits_in_any_piece() {
+        for name in MODELS {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models").join(name);
+            let model = CausalLm::load(&folder, Device::Cpu, Precision::F32).unwrap();
+            let tokens: Vec<u32> = (0..LENGTH as u32).map(|i| 6 + i * i % 120).collect();
+            let ids: Vec<i64> = tokens.iter().map(|t| i64::from(*t)).collect();
+            let reference = tch::no_grad(|| model.logits(&Tensor::from_slice(&ids).unsqueeze(0)).unwrap());
+            let reference = floats(&reference).unwrap();
+
+            let rope = RopeTable::new(model.config(), Device::Cpu).unwrap();
+            let table = Arc::new(turns(&rope, model.config(), LENGTH).unwrap());
+            let packed = Arc::new(CpuModel::new(&model).unwrap());
+            let new = || CpuWorker::new(Arc::clone(&packed), Arc::clone(&table), 100);
+            let whole = logits(&mut new(), &tokens, LENGTH);
+            let tensors = logits(&mut TensorWorker::new(model, 100).unwrap(), &tokens, 9);
+            for (what, ours) in [("own kernels", &whole), ("tensors", &tensors)] {
+                let largest = ours.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                println!("{name}: {what} differ from the reference pass by at most {largest:e}");
+                assert!(ours.len() == reference.len() && largest <= 1e-4, "{name}, {what}: {largest}");
+            }
+            for step in [1, 7, 16, 33] {
+                let pieces = logits(&mut new(), &tokens, step);
+                assert!(whole.iter().zip(&pieces).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}, {step} at a time");
+            }
+        }
     }
 }

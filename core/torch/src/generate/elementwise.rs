@@ -27,16 +27,18 @@ multiversion! {
     pub(crate) fn rms_norm(x: &[f32], weight: &[f32], width: usize, epsilon: f32, out: &mut [f32]) = rms_norm_body
 }
 
-/// RMS norm of one head in place (Qwen 3's q and k norms).
-pub(crate) fn rms_norm_in_place(level: Level, x: &mut [f32], weight: &[f32], width: usize, epsilon: f32) {
-    let mut copy = [0.0; 512];
-    match copy.get_mut(..x.len()) {
-        Some(copy) => {
-            copy.copy_from_slice(x);
-            rms_norm(level, copy, weight, width, epsilon, x);
-        }
-        None => rms_norm(level, &x.to_vec(), weight, width, epsilon, x),
-    }
+/// RMS norm of one head in place (Qwen 3's q and k norms); `copy` is scratch.
+pub(crate) fn rms_norm_in_place(
+    level: Level,
+    x: &mut [f32],
+    weight: &[f32],
+    width: usize,
+    epsilon: f32,
+    copy: &mut Vec<f32>,
+) {
+    copy.clear();
+    copy.extend_from_slice(x);
+    rms_norm(level, copy, weight, width, epsilon, x);
 }
 
 /// Turns each pair (x[i], x[i + half]) by the angle of the row's position, as transformers' `rotate_half` does.

@@ -157,6 +157,7 @@ unsafe fn rows<V: Vector, const C: usize>(
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn product_body<V: Vector>(
     count: usize,
     x: &[f32],

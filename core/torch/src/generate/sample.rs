@@ -10,7 +10,7 @@
 
 use metareward_api::Sampling;
 
-use super::simd::{Floats, Level, exp_scaled, padded};
+use super::simd::{Floats, LANES, Level, Vector, exp_scaled, multiversion, padded};
 
 /// A number in [0, 1) for token `step` of the draw with this seed: two rounds of the SplitMix64 finaliser
 /// (Steele, Lea and Flood 2014) over seed and counter.
@@ -34,7 +34,8 @@ pub(crate) struct Distribution {
     weights: Floats,
     blocks: Vec<f64>,
     total: f64,
-    scratch: Vec<u64>,
+    bits: Vec<u32>,
+    heavy: Vec<f32>,
     vocabulary: usize,
 }
 
@@ -71,6 +72,59 @@ fn highest(logits: &[f32]) -> (u32, f32) {
     (logits.iter().position(|x| *x == most).unwrap_or(0) as u32, most)
 }
 
+/// Sum of a whole block, in lanes and then by halves.
+#[inline(always)]
+fn block_sum(block: &[f32; BLOCK]) -> f64 {
+    let mut lanes = [0.0f64; 8];
+    for eight in block.as_chunks::<8>().0 {
+        for (lane, w) in lanes.iter_mut().zip(eight) {
+            *lane += f64::from(*w);
+        }
+    }
+    ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))
+}
+
+#[inline(always)]
+unsafe fn add_up_body<V: Vector>(weights: &[f32], blocks: &mut Vec<f64>) -> f64 {
+    let mut total = 0.0;
+    for block in weights.as_chunks::<BLOCK>().0 {
+        let sum = block_sum(block);
+        blocks.push(sum);
+        total += sum;
+    }
+    total
+}
+multiversion! {
+    /// Sum of the weights; those of the blocks are pushed.
+    fn add_up(weights: &[f32], blocks: &mut Vec<f64>) -> f64 = add_up_body
+}
+
+#[inline(always)]
+unsafe fn sum_above_body<V: Vector>(weights: &[f32], least: f32) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    for sixteen in weights.as_chunks::<LANES>().0 {
+        for (lane, w) in lanes.iter_mut().zip(sixteen) {
+            *lane += if *w > least { f64::from(*w) } else { 0.0 };
+        }
+    }
+    lanes.iter().sum()
+}
+multiversion! {
+    /// Sum of the weights above `least`, in whole vectors. It never falls when `least` does.
+    fn sum_above(weights: &[f32], least: f32) -> f64 = sum_above_body
+}
+
+#[inline(always)]
+unsafe fn drop_below_body<V: Vector>(weights: &mut [f32], least: f32) {
+    for w in weights {
+        *w = if *w < least { 0.0 } else { *w };
+    }
+}
+multiversion! {
+    /// Sets the weights below `least` to 0.
+    fn drop_below(weights: &mut [f32], least: f32) = drop_below_body
+}
+
 impl Distribution {
     /// Sets it to what `sampling` makes of these logits. The temperature must be above 0.
     ///
@@ -84,102 +138,83 @@ impl Distribution {
         let n = logits.len();
         self.vocabulary = n;
         self.weights.grow(padded(n).next_multiple_of(BLOCK));
-        let whole = n / super::simd::LANES * super::simd::LANES;
+        let whole = n / LANES * LANES;
         let scale = (1.0 / sampling.temperature).min(f64::from(f32::MAX)) as f32;
         exp_scaled(level, &logits[..whole], most, scale, &mut self.weights[..whole]);
         if whole < n {
-            let mut tail = [f32::NEG_INFINITY; super::simd::LANES];
+            let mut tail = [f32::NEG_INFINITY; LANES];
             tail[..n - whole].copy_from_slice(&logits[whole..]);
-            let end = whole + super::simd::LANES;
+            let end = whole + LANES;
             exp_scaled(level, &tail, most, scale, &mut self.weights[whole..end]);
         }
         self.weights[n..].fill(0.0);
         if let Some(k) = sampling.top_k {
-            self.top_k(k as usize);
+            self.top_k(level, k as usize);
         }
         if sampling.top_p < 1.0 {
-            self.top_p(sampling.top_p);
+            self.top_p(level, sampling.top_p);
         }
         if sampling.min_p > 0.0 {
             // The most probable token has weight 1.
-            let least = sampling.min_p.min(1.0) as f32;
-            for w in self.weights.iter_mut() {
-                *w = if *w < least { 0.0 } else { *w };
-            }
+            drop_below(level, &mut self.weights, sampling.min_p.min(1.0) as f32);
         }
-        self.add_up();
+        self.blocks.clear();
+        let weights = &self.weights[..n.next_multiple_of(BLOCK)];
+        self.total = add_up(level, weights, &mut self.blocks);
         Ok(())
     }
 
-    fn add_up(&mut self) {
-        self.blocks.clear();
-        self.total = 0.0;
-        let (blocks, _) = self.weights[..self.vocabulary.next_multiple_of(BLOCK)].as_chunks::<BLOCK>();
-        for block in blocks {
-            let mut lanes = [0.0f64; 8];
-            for eight in block.as_chunks::<8>().0 {
-                for (lane, w) in lanes.iter_mut().zip(eight) {
-                    *lane += f64::from(*w);
-                }
-            }
-            let sum = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-            self.blocks.push(sum);
-            self.total += sum;
-        }
-    }
-
-    fn top_k(&mut self, k: usize) {
+    fn top_k(&mut self, level: Level, k: usize) {
         let k = k.max(1);
         if k >= self.vocabulary {
             return;
         }
         // Weights are never negative, so their bits are ordered as they are.
-        self.scratch.clear();
-        self.scratch.extend(self.weights[..self.vocabulary].iter().map(|w| u64::from(w.to_bits())));
-        let (_, least, _) = self.scratch.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
-        let least = f32::from_bits(*least as u32);
-        for w in self.weights.iter_mut() {
-            *w = if *w < least { 0.0 } else { *w };
-        }
+        self.bits.clear();
+        self.bits.extend(self.weights[..self.vocabulary].iter().map(|w| w.to_bits()));
+        let (_, least, _) = self.bits.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+        drop_below(level, &mut self.weights, f32::from_bits(*least));
     }
 
-    fn top_p(&mut self, p: f64) {
-        self.add_up();
-        let limit = p.max(0.0) * self.total;
+    fn top_p(&mut self, level: Level, p: f64) {
+        let all = &self.weights[..padded(self.vocabulary)];
+        let total = sum_above(level, all, -1.0);
+        let limit = p.max(0.0) * total;
         // Tokens lighter than this are dropped even if all others were as light: together they stay within 1 - p. A hair
         // less, so that no rounding drops one that the exact rule keeps.
-        let surely = ((self.total - limit) / self.vocabulary as f64 * 0.999) as f32;
-        self.scratch.clear();
-        for (i, w) in self.weights[..self.vocabulary].iter().enumerate() {
-            if *w > 0.0 && *w >= surely {
-                self.scratch.push(u64::from(!w.to_bits()) << 32 | i as u64);
+        let surely = ((total - limit) / self.vocabulary as f64 * 0.999) as f32;
+        self.heavy.clear();
+        self.heavy.extend(all.iter().filter(|w| **w > 0.0 && **w >= surely));
+        self.heavy.resize(padded(self.heavy.len()), 0.0);
+        // The lightest weight that is kept: the smallest w such that what is heavier adds up to less than the limit. Found
+        // by halving on the bits, which are ordered as the weights are because these are not negative.
+        let (mut below, mut least) = (surely.to_bits().saturating_sub(1), 1.0f32.to_bits());
+        while least - below > 1 {
+            let middle = below + (least - below) / 2;
+            if sum_above(level, &self.heavy, f32::from_bits(middle)) < limit {
+                least = middle;
+            } else {
+                below = middle;
             }
         }
-        // Heaviest first, then by index. Only as much is sorted as is kept.
-        let mut above = 0.0;
-        let mut sorted = 0;
-        let mut last = None;
-        'all: while sorted < self.scratch.len() {
-            let rest = &mut self.scratch[sorted..];
-            let some = rest.len().min(32.max(sorted));
-            if some < rest.len() {
-                rest.select_nth_unstable(some);
-            }
-            rest[..some].sort_unstable();
-            for key in &rest[..some] {
-                if above >= limit && last.is_some() {
-                    break 'all;
+        let least = f32::from_bits(least);
+        // Of equal weights at the edge, those with lower indices are kept until the limit is reached.
+        let mut above = sum_above(level, &self.heavy, least);
+        let mut equals = self.heavy.iter().filter(|w| **w == least).count();
+        let mut kept = 0;
+        while kept < equals && (above < limit || (kept == 0 && least >= 1.0)) {
+            above += f64::from(least);
+            kept += 1;
+        }
+        drop_below(level, &mut self.weights, least);
+        if kept < equals {
+            for w in self.weights.iter_mut().rev().filter(|w| **w == least) {
+                if equals == kept {
+                    break;
                 }
-                above += f64::from(f32::from_bits(!(*key >> 32) as u32));
-                last = Some(*key);
+                *w = 0.0;
+                equals -= 1;
             }
-            sorted += some;
-        }
-        let Some(last) = last else { return };
-        let (least, index) = (f32::from_bits(!(last >> 32) as u32), last as u32 as usize);
-        for (i, w) in self.weights.iter_mut().enumerate() {
-            let keep = *w > least || (*w == least && i <= index);
-            *w = if keep { *w } else { 0.0 };
         }
     }
 

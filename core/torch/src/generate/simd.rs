@@ -82,6 +82,15 @@ pub(crate) trait Vector: Copy {
     unsafe fn sum(self) -> f32;
     /// Largest lane.
     unsafe fn largest(self) -> f32;
+    /// [`Vector::sum`] of sixteen vectors, one per lane of the result.
+    #[inline(always)]
+    unsafe fn sums(all: &[Self; LANES]) -> Self {
+        // SAFETY: the caller's promise, passed on; `lanes` has room for a vector.
+        unsafe {
+            let lanes: [f32; LANES] = std::array::from_fn(|i| all[i].sum());
+            Self::load(lanes.as_ptr())
+        }
+    }
 }
 
 /// 1.5 · 2²³: added to a small float it leaves the nearest integer in the last bits.
@@ -248,6 +257,34 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn largest(self) -> f32 {
             unsafe { _mm512_reduce_max_ps(self) }
+        }
+        #[inline(always)]
+        unsafe fn sums(all: &[Self; 16]) -> Self {
+            // The same tree of additions as `sum`, for two vectors at a time in the halves of one.
+            unsafe {
+                let zero = _mm512_setzero_ps();
+                let mut eight = [zero; 8];
+                for (i, y) in eight.iter_mut().enumerate() {
+                    let (a, b) = (all[i], all[i + 8]);
+                    *y = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
+                }
+                // Quarters of four: vectors i, i + 4, i + 8, i + 12.
+                let mut four = [zero; 4];
+                for (i, y) in four.iter_mut().enumerate() {
+                    let (a, b) = (eight[i], eight[i + 4]);
+                    *y = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b));
+                }
+                let mut two = [zero; 2];
+                for (i, y) in two.iter_mut().enumerate() {
+                    let (a, b) = (four[i], four[i + 2]);
+                    *y = _mm512_add_ps(_mm512_shuffle_ps::<0x44>(a, b), _mm512_shuffle_ps::<0xEE>(a, b));
+                }
+                let (a, b) = (two[0], two[1]);
+                let one = _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b));
+                // Lane 4 q + l holds vector 4 · [0, 2, 1, 3][q] + [0, 2, 1, 3][l], worked out from the shuffles above.
+                let order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
+                _mm512_permutexvar_ps(order, one)
+            }
         }
     }
 
@@ -465,6 +502,34 @@ mod tests {
                 let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(&reference), bits(&other), "{:?}", level);
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_body<V: Vector>(x: &[f32], out: &mut [f32], single: &mut [f32]) {
+        assert!(x.len() == LANES * LANES && out.len() == LANES && single.len() == LANES);
+        // SAFETY: the lengths were checked.
+        unsafe {
+            let all: [V; LANES] = std::array::from_fn(|i| V::load(x.as_ptr().add(i * LANES)));
+            V::sums(&all).store(out.as_mut_ptr());
+            for (single, v) in single.iter_mut().zip(all) {
+                *single = v.sum();
+            }
+        }
+    }
+    multiversion! {
+        fn sums(x: &[f32], out: &mut [f32], single: &mut [f32]) = sums_body
+    }
+
+    #[test]
+    fn sixteen_sums_at_once_are_sixteen_sums() {
+        let x: Vec<f32> = (0..256u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 1e7 - 0.8).collect();
+        let mut first = None;
+        for level in Level::available() {
+            let (mut out, mut single) = (vec![0.0; 16], vec![0.0; 16]);
+            sums(level, &x, &mut out, &mut single);
+            assert_eq!(out, single, "{level:?}");
+            assert_eq!(first.get_or_insert(out.clone()), &out, "{level:?}");
         }
     }
 
