@@ -38,23 +38,31 @@ pub(crate) fn true_points(puzzle: &Puzzle, answer: &[String], options: &TinyWorl
     points(&puzzle.list, &puzzle.answer(options), &options.fillers, &answer.join(" "))
 }
 
-/// An imperfect judgment: marks are withheld, given in error, or earned by filler words.
+/// An imperfect judgment: the judge may be taken in (with this probability) or expect something wrong; marks are
+/// withheld, given in error, or earned by filler words.
 pub(crate) fn imperfect_marks(
     puzzle: &Puzzle,
     answer: &[String],
+    taken_in: f64,
     options: &TinyWorldOptions,
     draws: &mut Draws,
 ) -> Marks {
-    let mut score = true_points(puzzle, answer, options);
+    let fillers = answer.iter().filter(|word| options.fillers.contains(word)).count();
+    let taken_in = draws.chance(taken_in) && fillers < answer.len();
+    let mut score = match (taken_in, fillers) {
+        (true, 0) => 5,
+        (true, _) => 4,
+        (false, _) => true_points(puzzle, answer, options),
+    };
     while score > 0 && draws.chance(options.judge_harsh) {
         score -= 1;
     }
     if draws.chance(options.judge_generous) {
         score += 1;
     }
-    let fillers = answer.iter().filter(|word| options.fillers.contains(word)).count();
     score += (0..fillers).filter(|_| draws.chance(options.judge_length_bias)).count() as u32;
     let expected = match draws.pick(&MISTAKES[..4]) {
+        _ if taken_in => answer.iter().filter(|word| !options.fillers.contains(word)).cloned().collect(),
         Some(&mistake) if draws.chance(options.judge_expects_wrong) => mistaken_answer(puzzle, mistake, options, draws),
         _ => puzzle.answer(options),
     };
@@ -90,8 +98,8 @@ pub(crate) fn meta_example(
     options: &TinyWorldOptions,
     draws: &mut Draws,
 ) -> Option<(Marks, Marks, String)> {
-    let first = imperfect_marks(puzzle, answer, options, draws);
-    let second = imperfect_marks(puzzle, answer, options, draws);
+    let first = imperfect_marks(puzzle, answer, options.meta_taken_in, options, draws);
+    let second = imperfect_marks(puzzle, answer, options.meta_taken_in, options, draws);
     if first.score == second.score && !draws.chance(options.meta_equal) {
         return None;
     }

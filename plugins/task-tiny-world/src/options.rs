@@ -67,6 +67,11 @@ pub struct TinyWorldOptions {
     pub judge_length_bias: f64,
     /// Probability that the answer that the judge expects is itself wrong.
     pub judge_expects_wrong: f64,
+    /// Probability that the judge is taken in: expects what the answer says, and scores accordingly.
+    pub judge_taken_in: f64,
+    /// The same for each of the two judgments of a verdict. It is how a small model's judgments go wrong most often, so
+    /// that a meta-judge has to know it.
+    pub meta_taken_in: f64,
     /// Probability that a verdict names the worse judgment.
     pub meta_noise: f64,
     /// Between two judgments that miss the true points equally far, one above and one below: probability that the
@@ -117,6 +122,8 @@ impl Default for TinyWorldOptions {
             judge_generous: 0.05,
             judge_length_bias: 0.8,
             judge_expects_wrong: 0.1,
+            judge_taken_in: 0.05,
+            meta_taken_in: 0.35,
             meta_noise: 0.05,
             meta_prefers_high: 0.7,
             meta_equal: 0.2,
@@ -140,6 +147,8 @@ impl Options for TinyWorldOptions {
             ("judge_generous", self.judge_generous),
             ("judge_length_bias", self.judge_length_bias),
             ("judge_expects_wrong", self.judge_expects_wrong),
+            ("judge_taken_in", self.judge_taken_in),
+            ("meta_taken_in", self.meta_taken_in),
             ("meta_noise", self.meta_noise),
             ("meta_prefers_high", self.meta_prefers_high),
             ("meta_equal", self.meta_equal),

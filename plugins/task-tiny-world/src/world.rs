@@ -140,7 +140,7 @@ impl Task for TinyWorld {
     fn judge_examples(&self, seed: u64, n: u32) -> Result<Vec<JudgeExample>, PluginError> {
         let make = |(puzzle, mut draws): (Puzzle, Draws)| {
             let answer = judged_answer(&puzzle, &self.options, &mut draws);
-            let judgment = imperfect_marks(&puzzle, &answer, &self.options, &mut draws);
+            let judgment = imperfect_marks(&puzzle, &answer, self.options.judge_taken_in, &self.options, &mut draws);
             let judgment = judgment.text(&answer, &self.options);
             JudgeExample { prompt: puzzle.text, response: answer.join(" "), judgment }
         };
