@@ -57,10 +57,7 @@ pub fn metareward<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item =
 
 /// What a command printed on standard output and on standard error.
 pub fn text(output: &Output) -> (String, String) {
-    (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Hash of every file below `folder`, by path; what is not part of a run's result (times, logs) is left out by `keep`.

@@ -11,6 +11,7 @@ mod linker;
 mod locate;
 mod machine;
 mod prepare;
+pub mod references;
 mod report;
 pub mod steps;
 mod version;

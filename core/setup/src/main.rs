@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use metareward_setup::{Environment, Error, Wishes, add_wasm_targets, prepare, steps};
+use metareward_setup::{Environment, Error, Wishes, add_wasm_targets, prepare, references, steps};
 
 const USAGE: &str = "\
 cargo setup [--cuda] [--libtorch DIR]   find libtorch 2.11 or fetch it, and add the wasm targets
@@ -47,7 +47,10 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
     add_wasm_targets(&root, &mut say);
     match command.as_str() {
         "quickstart" => Err(steps::become_step(&root, &steps::QUICKSTART, &arguments)),
-        "selftest" => steps::run(&root, &steps::SELFTEST, &arguments, &mut say),
+        "selftest" => {
+            let python = references::python(&root, &mut say);
+            steps::run(&root, &steps::SELFTEST, &arguments, python.as_deref(), &mut say)
+        }
         _ => {
             say(&format!("libtorch {} is ready: {}", libtorch.version, libtorch.folder.display()));
             Ok(())

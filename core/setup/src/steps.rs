@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::Error;
+use crate::{Error, references};
 
 /// One cargo command.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +30,18 @@ pub const QUICKSTART: Step = Step {
     cargo: &["run", "--release", "--package", "metareward", "--", "run", "experiments/quickstart"],
 };
 
-/// Runs the steps one after the other; `extra` arguments go to the last. Each starts with the time since the first one
+/// Runs the steps one after the other; `extra` arguments go to the last. `python` has the reference implementations. Each starts with the time since the first one
 /// started, and nothing is said after the last, so that the output ends with the test runner's own result.
 ///
 /// # Errors
 /// The first step that fails, with its exit code.
-pub fn run(root: &Path, steps: &[Step], extra: &[String], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
+pub fn run(
+    root: &Path,
+    steps: &[Step],
+    extra: &[String],
+    python: Option<&Path>,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
     let start = Instant::now();
     for (place, step) in steps.iter().enumerate() {
         let commandline = format!("cargo {}", step.cargo.join(" "));
@@ -47,6 +53,7 @@ pub fn run(root: &Path, steps: &[Step], extra: &[String], say: &mut dyn FnMut(&s
             step.name
         ));
         let mut command = cargo(root, step);
+        command.envs(python.map(|python| (references::VARIABLE, python)));
         if place + 1 == steps.len() {
             command.args(extra);
         }
