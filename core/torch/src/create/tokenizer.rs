@@ -4,19 +4,25 @@ use std::collections::BTreeMap;
 
 use tokenizers::{
     AddedToken, PreTokenizer, PreTokenizerWrapper, Tokenizer,
+    decoders::{self, strip::Strip},
     models::bpe::{BPE, Vocab},
+    normalizers::Prepend,
     pre_tokenizers::{byte_level::ByteLevel, split::Split, split::SplitPattern},
     tokenizer::{OffsetReferential, OffsetType, PreTokenizedString, SplitDelimiterBehavior},
 };
 
 use crate::error::{Result, TorchError};
 
+/// Stands before every text.
+const SPACE: &str = " ";
+
 /// Trains a tokenizer on `texts`: special tokens first, then the 256 bytes, then every word that occurs, the most
 /// frequent first.
 ///
-/// A word carries the space before it, so that decoding gives the text back exactly; a word that never occurred is
-/// spelled in bytes, so that any text can be encoded. The result is an ordinary byte-level BPE without merges
-/// (`ignore_merges`, as in Llama 3): other tools load it.
+/// A word carries the space before it, and a text is read as if a space stood before it: so a word is the same token
+/// wherever it stands, and decoding takes that space away and gives the text back exactly. A word that never occurred
+/// is spelled in bytes, so that any text can be encoded. The result is an ordinary byte-level BPE without merges
+/// (`ignore_merges`, as in Llama 3; the space as in Llama 2): other tools load it.
 ///
 /// # Errors
 /// [`TorchError::Input`] with what the tokenizer library says.
@@ -25,7 +31,7 @@ pub fn train_word_tokenizer<'a>(texts: impl Iterator<Item = &'a str>, special_to
     let words = pre_tokenizer().map_err(failed)?;
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for text in texts {
-        let mut pieces = PreTokenizedString::from(text);
+        let mut pieces = PreTokenizedString::from(format!("{SPACE}{text}"));
         words.pre_tokenize(&mut pieces).map_err(failed)?;
         for (word, _, _) in pieces.get_splits(OffsetReferential::Original, OffsetType::Byte) {
             *counts.entry(word.to_owned()).or_default() += 1;
@@ -45,8 +51,12 @@ pub fn train_word_tokenizer<'a>(texts: impl Iterator<Item = &'a str>, special_to
         .collect::<Vocab>();
     let model = BPE::builder().vocab_and_merges(vocabulary, Vec::new()).ignore_merges(true).build().map_err(failed)?;
     let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_normalizer(Some(Prepend::new(SPACE.to_owned()))).map_err(failed)?;
     tokenizer.with_pre_tokenizer(Some(words));
-    tokenizer.with_decoder(Some(ByteLevel::new(false, true, false)));
+    tokenizer.with_decoder(Some(decoders::sequence::Sequence::new(vec![
+        ByteLevel::new(false, true, false).into(),
+        Strip::new(' ', 1, 0).into(),
+    ])));
     let special: Vec<AddedToken> = special_tokens.iter().map(|token| AddedToken::from(*token, true)).collect();
     tokenizer.add_special_tokens(special).map_err(failed)?;
     Ok(tokenizer)
@@ -81,16 +91,17 @@ mod tests {
     fn words_are_one_token_each_and_decode_exactly() {
         let tokenizer = trained();
         let encoding = tokenizer.encode("sort the list: dog cat", false).unwrap();
-        assert_eq!(encoding.get_tokens(), ["sort", "Ġthe", "Ġlist", ":", "Ġdog", "Ġcat"]);
+        assert_eq!(encoding.get_tokens(), ["Ġsort", "Ġthe", "Ġlist", ":", "Ġdog", "Ġcat"]);
         assert_eq!(tokenizer.decode(encoding.get_ids(), true).unwrap(), "sort the list: dog cat");
     }
 
     #[test]
     fn unknown_words_are_spelled_in_bytes() {
         let tokenizer = trained();
-        let text = "zebra naïve 🦓\n\ttab";
-        let ids = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
-        assert_eq!(tokenizer.decode(&ids, true).unwrap(), text);
+        for text in ["zebra naïve 🦓\n\ttab", "cat\nscore 4", " cat", "\ncat", "  ", "4 5"] {
+            let ids = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+            assert_eq!(tokenizer.decode(&ids, true).unwrap(), text);
+        }
     }
 
     #[test]
