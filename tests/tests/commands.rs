@@ -1,5 +1,7 @@
 //! The command line as a user meets it: small tools, and bad input, each with its own message and exit code.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{fs, path::Path, process::Output};
 
 use metareward_tests::{metareward, root, text};

@@ -1,5 +1,7 @@
 //! The quickstart in a shortened form, killed and gone on with: the same bytes as in one go.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     fs,
     os::unix::process::ExitStatusExt,

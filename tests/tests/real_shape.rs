@@ -3,6 +3,8 @@
 //! Needs the reference data beside the repository and, in `METAREWARD_PYTHON`, a Python with transformers to make the
 //! folder; says so and passes where one of them is missing. `cargo selftest` provides the Python.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

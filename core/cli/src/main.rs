@@ -1,5 +1,7 @@
 //! The command line: reads arguments, puts engines, plugins and the loop together, and shows what happens.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod args;
 mod commands;
 mod engine;

@@ -119,8 +119,11 @@ fn io(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(code, format!("{}: {error}", path.display()))
 }
 
+/// Stages of steps of example indices.
+type Steps = Vec<Vec<Vec<u32>>>;
+
 /// All examples, and per stage the steps that go through its own ones once.
-fn stages(experiment: &Experiment, recipe: &Recipe) -> Result<(Vec<Example>, Vec<Vec<Vec<u32>>>), Failure> {
+fn stages(experiment: &Experiment, recipe: &Recipe) -> Result<(Vec<Example>, Steps), Failure> {
     let mut examples = Vec::new();
     let mut epochs = Vec::new();
     for (number, counts) in (0u64..).zip(&recipe.stages) {
