@@ -8,12 +8,12 @@ use std::{fs, path::Path};
 use metareward_api::{
     EngineError, Example, LearningRateSchedule, SftData, TrainData, TrainJob, TrainSettings, Trainer,
 };
-use metareward_runtime::{ExampleCounts, Experiment, shuffled};
+use metareward_runtime::{ExampleCounts, shuffled};
 use metareward_torch::create::{ModelShape, create_model};
 use serde::Deserialize;
 
 use crate::{
-    args::SeedModelArgs,
+    args::{ExperimentArgs, SeedModelArgs},
     engine, experiment,
     failure::{Code, Failure},
     logging::Logs,
@@ -31,7 +31,18 @@ struct Recipe {
     /// How it is trained.
     train: Train,
     /// Stages, one after the other, each with fresh examples in random order.
-    stages: Vec<ExampleCounts>,
+    stages: Vec<Stage>,
+}
+
+/// `[[stages]]` of the recipe.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stage {
+    /// How many examples.
+    examples: ExampleCounts,
+    /// Changes to the experiment for this stage, as after `--set`: easier examples first, for instance.
+    #[serde(default)]
+    set: Vec<String>,
 }
 
 /// `[train]` of the recipe. One schedule runs over all stages.
@@ -68,7 +79,7 @@ pub fn run(args: &SeedModelArgs, json: bool, logs: &Logs) -> Result<(), Failure>
         return Err(Failure::new(Code::Input, format!("{} is there already", out.display()))
             .hint("remove it, or choose another folder with --out"));
     }
-    let (examples, epochs) = stages(&experiment, &recipe)?;
+    let (examples, epochs) = stages(&args.experiment, &recipe)?;
     let work = out.with_extension("partial");
     if work.exists() {
         fs::remove_dir_all(&work).map_err(|error| io(&work, &error))?;
@@ -123,12 +134,14 @@ fn io(path: &Path, error: &std::io::Error) -> Failure {
 type Steps = Vec<Vec<Vec<u32>>>;
 
 /// All examples, and per stage the steps that go through its own ones once.
-fn stages(experiment: &Experiment, recipe: &Recipe) -> Result<(Vec<Example>, Steps), Failure> {
+fn stages(named: &ExperimentArgs, recipe: &Recipe) -> Result<(Vec<Example>, Steps), Failure> {
     let mut examples = Vec::new();
     let mut epochs = Vec::new();
-    for (number, counts) in (0u64..).zip(&recipe.stages) {
+    for (number, stage) in (0u64..).zip(&recipe.stages) {
         let seed = recipe.seed.wrapping_mul(1_000).wrapping_add(number);
-        let drawn = experiment.examples(*counts, seed).map_err(experiment::failure)?;
+        let set = [&stage.set[..], &named.set].concat();
+        let experiment = experiment::open(&ExperimentArgs { experiment: named.experiment.clone(), set })?;
+        let drawn = experiment.examples(stage.examples, seed).map_err(experiment::failure)?;
         let (first, count) = (examples.len() as u32, drawn.len() as u32);
         let order: Vec<u32> = shuffled(count, seed).into_iter().map(|index| first + index).collect();
         epochs.push(order.chunks(recipe.train.batch_size.max(1) as usize).map(<[u32]>::to_vec).collect());
