@@ -130,13 +130,9 @@ fn settings_are_refused_before_anything_starts() {
     refused("actor.responses=\"many\"", &["actor.responses", "many"]);
     refused("train.keep=[1,2]", &["`train.keep` lists 2 values for 4 iterations"]);
     refused("model.path=nowhere", &["model.path", "nowhere", "seed-model"]);
-    refuses(quickstart(scratch.path(), &["selector.actor.options.rho=1.4"]), 3, &["rho", "1.4"]);
-    refuses(quickstart(scratch.path(), &["ranker.plugin=\"ello\""]), 3, &["ello", "elo"]);
-    refuses(
-        quickstart(scratch.path(), &["rubric.options.template=\"{{promt}} {{response}}\""]),
-        3,
-        &["template", "promt"],
-    );
+    refused("selector.actor.options.rho=1.4", &["selector.actor.options.rho", "a number from 0 to 1, found 1.4"]);
+    refused("ranker.plugin=\"ello\"", &["ello", "elo"]);
+    refused("rubric.options.template=\"{{promt}} {{response}}\"", &["template", "promt"]);
     assert!(!scratch.path().join("run").exists(), "nothing was written");
 }
 
@@ -144,10 +140,22 @@ fn settings_are_refused_before_anything_starts() {
 fn prompt_files_are_refused_with_their_line() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("prompts.jsonl");
+    let experiment = scratch.path().join("experiment.toml");
+    let model = root().join(MODEL);
+    let config = format!(
+        "name = \"files\"\nsft.enabled = false\nprompts.per_iteration = 1\nmodel.path = \"{}\"\n[task]\nplugin = \"files\"\noptions = {{ prompts = \
+         \"prompts.jsonl\" }}\n",
+        model.display()
+    );
+    fs::write(&experiment, config).unwrap();
+    let run_folder = scratch.path().join("run");
+    let refused = |parts: &[&str]| {
+        refuses([Path::new("run"), &experiment, Path::new("--run"), &run_folder], 2, parts);
+        assert!(!run_folder.exists(), "nothing was written");
+    };
     let with = |content: &str, parts: &[&str]| {
         fs::write(&path, content).unwrap();
-        let file = format!("task.options={{prompts=\"{}\"}}", path.display());
-        refuses(quickstart(scratch.path(), &["task.plugin=\"files\"", &file, "sft.enabled=false"]), 2, parts);
+        refused(parts);
     };
     with("", &["prompts.jsonl", "holds no prompts"]);
     with("{\"id\":\"a\",\"prompt\":\"x\"}\n{\"id\":", &["prompts.jsonl:2"]);
@@ -155,8 +163,7 @@ fn prompt_files_are_refused_with_their_line() {
     let long = format!("{{\"id\":\"long\",\"prompt\":\"{}\"}}", "owl ".repeat(400));
     with(&long, &["prompt long", "tokens", "context"]);
     fs::remove_file(&path).unwrap();
-    let file = format!("task.options={{prompts=\"{}\"}}", path.display());
-    refuses(quickstart(scratch.path(), &["task.plugin=\"files\"", &file]), 2, &["prompts.jsonl", "No such file"]);
+    refused(&["prompts.jsonl", "No such file"]);
 }
 
 #[test]
