@@ -45,7 +45,7 @@ def main():
                     cells.append("–")
                     continue
                 mean, half = interval(values)
-                digits = column["digits"]
+                digits = column["digits"] + (column["key"] == "length")
                 cells.append(f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}"))
             print(f"| {name} | " + " | ".join(cells) + " |")
         # Changes from SFT to the last model, paired within each seed.
@@ -55,7 +55,7 @@ def main():
             found = [table["rows"][-1]["changes"][place] for table in tables.values()]
             values = [cell["value"] * column["scale"] for cell in found if cell]
             mean, half = interval(values) if values else (math.nan, math.nan)
-            digits = column["digits"]
+            digits = column["digits"] + (column["key"] == "length")
             cells.append(f"{mean:+.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}"))
         print(f"| {last} − SFT | " + " | ".join(cells) + " |")
 

@@ -86,6 +86,13 @@ fn killed_at_random_points_and_resumed_it_ends_with_the_same_bytes() {
     println!("killed {killed} times; an uninterrupted run takes {seconds:.1} s");
     assert_eq!(results(&broken), expected);
     assert_eq!(table_after, table);
+    let json = metareward(["--json", "table"]).arg(&broken).output().unwrap();
+    let (json, _) = text(&json);
+    assert_eq!(json.lines().count(), 1, "{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let names: Vec<&str> =
+        json["table"]["rows"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["seed", "sft", "M1", "M2"]);
 
     // Once more: nothing is computed, nothing changes.
     let output = run(&broken).output().unwrap();

@@ -2,6 +2,7 @@
 
 use metareward_eval::{Bootstrap, LengthUnit, Table, in_words, main_table, measure};
 use metareward_runtime::RunReader;
+use serde_json::json;
 
 use crate::{
     args::TableArgs,
@@ -30,8 +31,8 @@ pub fn show(readers: &[RunReader], json: bool) -> Result<(), Failure> {
     for reader in readers {
         let table = table(reader)?;
         if json {
-            let value = table.to_json().map_err(|error| Failure::new(Code::Bug, error))?;
-            println!("{{\"event\":\"table\",\"run\":{},\"table\":{value}}}", serde_json::json!(reader.folder()));
+            // One line per object, like every event.
+            println!("{}", json!({ "event": "table", "run": reader.folder(), "table": table }));
         } else {
             println!("\n{}\n\n{}", table.to_text(), in_words(&table));
         }
