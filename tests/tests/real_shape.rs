@@ -1,7 +1,7 @@
 //! The loop on a folder of the shape that people bring: 13 M random parameters, Llama 3's template, real prompts.
 //!
 //! Needs the reference data beside the repository and, in `METAREWARD_PYTHON`, a Python with transformers to make the
-//! folder; says so and passes where one of them is missing. `cargo selftest` provides the Python.
+//! folder; says so and passes where one of them is missing. `cargo selftest --references` provides the Python.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -105,11 +105,11 @@ impl fmt::Display for Plan {
         let row =
             |f: &mut fmt::Formatter<'_>, place: &str, stage: &str, calls: u64, read: u64, written: u64, disk: u64| {
                 let disk = Bytes(disk).to_string();
-                writeln!(f, "{place:<22}{stage:<12}{calls:>12}{:>16}{:>16}{disk:>12}", tokens(read), tokens(written))
+                writeln!(f, "{place:<24}{stage:<12}{calls:>12}{:>16}{:>16}{disk:>12}", tokens(read), tokens(written))
             };
         writeln!(
             f,
-            "{:<22}{:<12}{:>12}{:>16}{:>16}{:>12}",
+            "{:<24}{:<12}{:>12}{:>16}{:>16}{:>12}",
             "", "stage", "calls", "tokens read", "tokens written", "disk"
         )?;
         for cost in &self.stages {
@@ -282,9 +282,13 @@ pub(crate) fn plan(
         assumptions.push("adapters and their optimizer state are small beside the weights".into());
         weight_bytes(loaded, model)
     } else {
-        assumptions
-            .push("training holds weights, gradients and AdamW's two moments in 32 bits: 16 bytes a parameter".into());
-        16 * parameters
+        // In bf16 the pass works on a copy of two bytes beside the 32-bit weights.
+        let bytes = if config.engine.dtype == "f32" { 16 } else { 18 };
+        assumptions.push(format!(
+            "training holds weights, gradients and AdamW's two moments in 32 bits, and in bf16 a copy to compute with: {bytes} \
+             bytes a parameter"
+        ));
+        bytes * parameters
     };
     Ok(Plan {
         calls: stages.iter().filter(|cost| cost.tokens_written > 0).map(|cost| cost.calls).sum(),

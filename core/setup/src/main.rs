@@ -8,10 +8,13 @@ use metareward_setup::{Environment, Error, Wishes, add_wasm_targets, prepare, re
 const USAGE: &str = "\
 cargo setup [--cuda] [--libtorch DIR]   find libtorch 2.11 or fetch it, and add the wasm targets
 cargo quickstart [ARGUMENTS]            set up, then `metareward run experiments/quickstart ARGUMENTS`
-cargo selftest [ARGUMENTS]              set up, then format, lints and all tests; ARGUMENTS go to `cargo test`
+cargo selftest [--references] [ARGUMENTS]
+                                        set up, then format, lints and all tests; ARGUMENTS go to `cargo test`
 
 --cuda          fetch all of CUDA (2.7 GB) unless a libtorch with CUDA is there
---libtorch DIR  use this libtorch, whatever else is there";
+--libtorch DIR  use this libtorch, whatever else is there
+--references    also compare with Python's transformers itself, installed into .venv (2.7 GB); without it those tests
+                run where METAREWARD_PYTHON names a Python that has it, and say so and pass where it does not";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -48,7 +51,14 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
     match command.as_str() {
         "quickstart" => Err(steps::become_step(&root, &steps::QUICKSTART, &arguments)),
         "selftest" => {
-            let python = references::python(&root, &mut say);
+            let wanted = arguments.iter().position(|argument| argument == "--references");
+            let python = match wanted {
+                Some(place) => {
+                    arguments.remove(place);
+                    references::install(&root, &mut say)
+                }
+                None => references::named(),
+            };
             steps::run(&root, &steps::SELFTEST, &arguments, python.as_deref(), &mut say)
         }
         _ => {

@@ -347,7 +347,7 @@ pub struct EvaluationSection {
 pub struct EngineSection {
     /// `"auto"`, `"cpu"`, `"cuda"` or `"cuda:<n>"`. Default `"auto"`.
     pub device: String,
-    /// `"auto"` (as the model folder says), `"f32"` or `"bf16"`. Default `"auto"`.
+    /// `"auto"` (f32 on a CPU, as the model folder says on a GPU), `"f32"` or `"bf16"`. Default `"auto"`.
     pub dtype: String,
     /// CPU threads; 0 takes as many as there are cores. Default 0.
     pub threads: u32,
