@@ -45,6 +45,11 @@ fn results(folder: &Path) -> std::collections::BTreeMap<PathBuf, String> {
     })
 }
 
+/// Lines in the run's log of events.
+fn events(folder: &Path) -> usize {
+    fs::read(folder.join("events.jsonl")).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
+}
+
 /// A number from 0 to 1, different for every `index`.
 fn random(index: u64) -> f64 {
     let mut value = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -59,31 +64,36 @@ fn killed_at_random_points_and_resumed_it_ends_with_the_same_bytes() {
     let kills: u64 = std::env::var("METAREWARD_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let scratch = tempfile::tempdir().unwrap();
     let whole = scratch.path().join("whole");
-    let started = Instant::now();
     let output = run(&whole).output().unwrap();
     let (table, messages) = text(&output);
     assert!(output.status.success(), "{messages}");
     assert!(table.contains("M2"), "{table}");
-    let seconds = started.elapsed().as_secs_f64();
     let expected = results(&whole);
     assert!(expected.len() > 40, "{expected:#?}");
 
-    // Each part is killed somewhere in what is left of it; the first kills fall early, the last ones late.
+    // Every process tells of about as many events as the whole run, those of kept stages included: each is killed at a
+    // random one of them, and a little later.
+    let all = events(&whole);
     let broken = scratch.path().join("broken");
     let mut killed = 0;
     for kill in 0..kills {
+        let before = events(&broken);
+        let target = (random(2 * kill) * all as f64 * 0.9) as usize;
         let mut child = run(&broken).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        thread::sleep(Duration::from_secs_f64(seconds * (0.1 + random(kill) * 1.5 / kills as f64)));
+        while events(&broken) < before + target && child.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_secs_f64(0.05 * random(2 * kill + 1)));
         child.kill().unwrap();
         if child.wait().unwrap().signal() == Some(9) {
             killed += 1;
         }
     }
-    assert!(killed > 0, "the run was over before the first kill");
+    assert!(killed * 2 > kills, "{killed} of {kills} kills came before the end of the process");
     let output = run(&broken).output().unwrap();
     let (table_after, messages) = text(&output);
     assert!(output.status.success(), "{messages}");
-    println!("killed {killed} times; an uninterrupted run takes {seconds:.1} s");
+    println!("killed {killed} times; {all} events in an uninterrupted run");
     assert_eq!(results(&broken), expected);
     assert_eq!(table_after, table);
     let json = metareward(["--json", "table"]).arg(&broken).output().unwrap();
