@@ -57,37 +57,39 @@ pub const COLUMNS: [&str; 8] =
     ["points", "perfect", "win_rate", "length", "judge_score", "agreement", "agreement_without_ties", "spearman"];
 
 /// The table of a run: how good the answers are, and how good the judgments. Each figure with its interval, and its change
-/// from the base model on the same prompts.
+/// from the base model on the same prompts. Win rates are against the first model, the seed where it was measured.
 pub fn main_table(measurements: &Measurements, bootstrap: &Bootstrap) -> Table {
     let compared = measurements.models.get(measurements.base);
+    let opponent = measurements.models.first();
     let rows = measurements.models.iter().enumerate().map(|(place, model)| {
         let base = compared.filter(|_| place != measurements.base);
         Row {
             name: model.name.clone(),
-            cells: cells(model, base, measurements.full_points, bootstrap),
+            cells: cells(model, opponent.filter(|_| place > 0), measurements.full_points, bootstrap),
             changes: base.map_or_else(
                 || vec![None; COLUMNS.len()],
-                |base| changes(model, base, measurements.full_points, bootstrap),
+                |base| changes(model, base, opponent.unwrap_or(base), measurements.full_points, bootstrap),
             ),
         }
     });
     let name = compared.map_or("the base model", |model| model.name.as_str());
+    let opponent_name = opponent.map_or("the first model", |model| model.name.as_str());
     Table {
         title: format!("Answers and judgments on held-out prompts, {} models", measurements.models.len()),
         level: bootstrap.level,
         base: measurements.base,
-        columns: columns(name, measurements),
+        columns: columns(opponent_name, measurements),
         rows: rows.collect(),
-        notes: notes(name, measurements),
+        notes: notes(name, opponent_name, measurements),
     }
 }
 
-fn columns(base: &str, measurements: &Measurements) -> Vec<Column> {
+fn columns(opponent: &str, measurements: &Measurements) -> Vec<Column> {
     let full = measurements.full_points;
     let headings = [
         ("oracle points".to_string(), format!("of {full}"), 1.0, 2),
         ("perfect answers".to_string(), "%".to_string(), 100.0, 1),
-        (format!("win rate against {base}"), "%".to_string(), 100.0, 1),
+        (format!("win rate against {opponent}"), "%".to_string(), 100.0, 1),
         ("mean length".to_string(), measurements.length_unit.clone(), 1.0, 1),
         ("judge's mean score".to_string(), String::new(), 1.0, 2),
         ("judge agreement, ties half".to_string(), "%".to_string(), 100.0, 1),
@@ -106,14 +108,14 @@ fn columns(base: &str, measurements: &Measurements) -> Vec<Column> {
 
 fn cells(
     model: &ModelMeasurements,
-    base: Option<&ModelMeasurements>,
+    opponent: Option<&ModelMeasurements>,
     full: f64,
     bootstrap: &Bootstrap,
 ) -> Vec<Option<Figure>> {
     vec![
         mean(&model.points, bootstrap),
         mean(&reaches(&model.points, full), bootstrap),
-        base.and_then(|base| mean(&wins(&model.points, &base.points), bootstrap)),
+        opponent.and_then(|opponent| mean(&wins(&model.points, &opponent.points), bootstrap)),
         mean(&model.lengths, bootstrap),
         mean(&model.scores, bootstrap),
         agreement(&model.judged, Ties::Half, bootstrap),
@@ -122,14 +124,15 @@ fn cells(
     ]
 }
 
-/// Differences from the base model. A win rate is compared with the half that equal models have.
+/// Differences from the base model. The win rate, against the opponent, is compared with the half that equal models have.
 fn changes(
     model: &ModelMeasurements,
     base: &ModelMeasurements,
+    opponent: &ModelMeasurements,
     full: f64,
     bootstrap: &Bootstrap,
 ) -> Vec<Option<Figure>> {
-    let half_off = wins(&model.points, &base.points).map(|rate| rate - 0.5);
+    let half_off = wins(&model.points, &opponent.points).map(|rate| rate - 0.5);
     let agreed = |ties| bootstrap.difference(&model.judged, &base.judged, &move |groups| agreement_of(groups, ties));
     vec![
         bootstrap.difference(&model.points, &base.points, &mean_of),
@@ -143,10 +146,10 @@ fn changes(
     ]
 }
 
-fn notes(base: &str, measurements: &Measurements) -> Vec<String> {
+fn notes(base: &str, opponent: &str, measurements: &Measurements) -> Vec<String> {
     let mut notes = vec![
         format!(
-            "Win rate: answers compared with {base}'s to the same prompt by the oracle's points, a tie as half a win."
+            "Win rate: answers compared with {opponent}'s to the same prompt by the oracle's points, a tie as half a win."
         ),
         format!(
             "Judge: every model scores the same answers, those of {base}; agreement is over pairs of answers to one prompt that \
