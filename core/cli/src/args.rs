@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use metareward_api::Message;
 
 /// Meta-Rewarding experiments: a model answers, judges its answers, judges its judgments, and learns from both.
 #[derive(Debug, Parser)]
@@ -67,9 +68,9 @@ pub struct PlanArgs {
     pub experiment: ExperimentArgs,
 }
 
-/// `metareward generate`.
+/// A model and what it is asked.
 #[derive(Debug, Args)]
-pub struct GenerateArgs {
+pub struct QuestionArgs {
     /// Model folder, or a model id on the Hugging Face hub.
     #[arg(long)]
     pub model: String,
@@ -79,6 +80,21 @@ pub struct GenerateArgs {
     /// Instructions before it.
     #[arg(long)]
     pub system: Option<String>,
+}
+
+impl QuestionArgs {
+    /// The conversation that the model continues.
+    pub fn messages(&self) -> Vec<Message> {
+        self.system.iter().map(Message::system).chain([Message::user(&self.prompt)]).collect()
+    }
+}
+
+/// `metareward generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The model and what it is asked.
+    #[command(flatten)]
+    pub question: QuestionArgs,
     /// Take the most probable token at every step.
     #[arg(long)]
     pub greedy: bool,
@@ -114,15 +130,9 @@ pub struct GenerateArgs {
 /// `metareward logprobs`.
 #[derive(Debug, Args)]
 pub struct LogprobsArgs {
-    /// Model folder, or a model id on the Hugging Face hub.
-    #[arg(long)]
-    pub model: String,
-    /// What the person says.
-    #[arg(long)]
-    pub prompt: String,
-    /// Instructions before it.
-    #[arg(long)]
-    pub system: Option<String>,
+    /// The model and what it is asked.
+    #[command(flatten)]
+    pub question: QuestionArgs,
     /// What the model answers.
     #[arg(long)]
     pub completion: String,

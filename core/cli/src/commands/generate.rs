@@ -1,6 +1,6 @@
 //! `metareward generate`: lets a model answer a prompt.
 
-use metareward_api::{GenerationDraw, GenerationRequest, Generator, Message, Sampling};
+use metareward_api::{GenerationDraw, GenerationRequest, Generator, Sampling};
 use serde_json::json;
 
 use crate::{args::GenerateArgs, engine, failure::Failure, interrupt, model};
@@ -10,7 +10,7 @@ use crate::{args::GenerateArgs, engine, failure::Failure, interrupt, model};
 /// # Errors
 /// When the model cannot be used or the prompt does not fit it.
 pub fn run(args: &GenerateArgs, json: bool) -> Result<(), Failure> {
-    let located = model::locate(&args.model, None)?;
+    let located = model::locate(&args.question.model, None)?;
     let mut generator = engine::Settings::of_device(&args.device)?.generator(&located.folder)?;
     let card = generator.load(&located.folder).map_err(engine::failure)?;
     let sampling = Sampling {
@@ -21,11 +21,10 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), Failure> {
         max_tokens: args.max_tokens.min(card.context),
         stop: args.stop.clone(),
     };
-    let messages: Vec<Message> = args.system.iter().map(Message::system).chain([Message::user(&args.prompt)]).collect();
     let draws = (0..u64::from(args.count))
         .map(|draw| GenerationDraw { seed: args.seed.wrapping_add(draw), sampling: sampling.clone() })
         .collect();
-    let request = GenerationRequest { id: "prompt".into(), messages, draws };
+    let request = GenerationRequest { id: "prompt".into(), messages: args.question.messages(), draws };
     let answers = generator.generate(&[request], &interrupt::Quiet).map_err(engine::failure)?;
     let answers = answers.into_iter().next().unwrap_or_default();
     if json {
