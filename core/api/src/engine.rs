@@ -92,7 +92,7 @@ pub enum Finish {
 /// One draw: parameters and the seed of its own random stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GenerationDraw {
-    /// Seed of the draw's random stream. The same seed gives the same text, whatever else is in the batch.
+    /// Seed of the draw's random stream. What else is in the batch does not change it.
     pub seed: u64,
     /// Parameters.
     pub sampling: Sampling,
@@ -215,7 +215,7 @@ pub trait Generator: Send {
     fn count_tokens(&mut self, conversations: &[Vec<Message>]) -> Result<Vec<u32>, EngineError>;
 
     /// One answer per draw of every request, in the order of the requests. What conversations have in common is computed
-    /// once, and on a CPU no answer depends on the batch it was computed in.
+    /// once, and on a CPU in f32 no answer depends on the batch it was computed in; elsewhere it can, by rounding.
     ///
     /// # Errors
     /// [`EngineError::Stopped`] on request; [`EngineError::Input`] when a conversation does not fit the chat template.

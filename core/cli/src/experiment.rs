@@ -7,7 +7,6 @@ use metareward_runtime::{Experiment, Layers, RunError};
 use crate::{
     args::ExperimentArgs,
     failure::{Code, Failure},
-    interrupt,
     model::{self, Located},
 };
 
@@ -61,10 +60,9 @@ pub fn model(experiment: &Experiment) -> Result<Located, Failure> {
 
 /// A run's error on its way out.
 pub fn failure(error: RunError) -> Failure {
-    if matches!(error, RunError::Stopped) && interrupt::asked() {
-        return Failure::new(Code::Interrupted, error);
-    }
     let code = match error.exit_code() {
+        // Only Ctrl-C asks a run of the command line to stop.
+        _ if matches!(error, RunError::Stopped) => Code::Interrupted,
         2 => Code::Input,
         3 => Code::Plugin,
         4 => Code::Machine,

@@ -2,17 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
-use metareward_runtime::{Config, Disk, Engines, RunError, RunReader, RunRequest};
+use metareward_runtime::{Config, Disk, Engines, RunReader, RunRequest};
 use metareward_torch::libtorch_info;
 
-use crate::{
-    args::RunArgs,
-    commands::table,
-    engine, experiment,
-    failure::{Code, Failure},
-    logging::Logs,
-    progress::Show,
-};
+use crate::{args::RunArgs, commands::table, engine, experiment, failure::Failure, logging::Logs, progress::Show};
 
 /// Runs the experiment, or goes on with it, then prints its table.
 ///
@@ -38,15 +31,7 @@ pub fn run(args: &RunArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
         machine,
     };
     let engines = Engines { generator: &mut generator, trainer: &mut trainer };
-    let outcome = experiment.run(&request, engines);
-    match outcome {
-        Ok(_) => {}
-        Err(RunError::Stopped) => {
-            return Err(Failure::new(Code::Interrupted, "stopped on request; everything finished is kept")
-                .hint("start the same command again to go on"));
-        }
-        Err(error) => return Err(experiment::failure(error)),
-    }
+    experiment.run(&request, engines).map_err(experiment::failure)?;
     let reader = RunReader::open(&folder).map_err(experiment::failure)?;
     if config.evaluation.prompts > 0 {
         table::show(&[reader], json)?;
