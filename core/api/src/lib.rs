@@ -24,15 +24,15 @@ pub use engine::{
     LearningRateSchedule, Lora, ModelCard, PreferenceData, PreferenceExample, Progress, SequenceLogProb, SftData,
     StepMetrics, TrainData, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
 };
-pub use meta_judge::{MetaJudge, MetaJudgeItem, PositionWins, VerdictSet, Weighed, WeightScope};
-pub use optimizer::{Optimizer, PairLogProbs, PreferenceLoss};
+pub use meta_judge::{MetaJudge, MetaJudgeItem, MetaJudgePromises, PositionWins, VerdictSet, Weighed, WeightScope};
+pub use optimizer::{Optimizer, OptimizerPromises, PairLogProbs, PreferenceLoss};
 pub use plugin::{API_VERSION, Kind, OptionError, Plugin, PluginError, PluginInfo};
-pub use ranker::{BattleMatrix, Ranker, Rating, Remark};
+pub use ranker::{Battle, BattleMatrix, Likelihood, Ranker, RankerPromises, RankingProblem, Rating, Remark};
 pub use record::{
     Judgment, Match, Message, NoPair, Pair, PairKind, PairSide, Prompt, PromptId, RatedResponse, Response, Role,
     Unreadable, Verdict, Winner,
 };
 pub use rubric::{Rubric, RubricItem, Scale};
-pub use sampler::{DrawPlan, Sampler, SamplerItem, Sampling};
-pub use selector::{Candidate, Selection, Selector};
+pub use sampler::{DrawPlan, NextTokens, Sampler, SamplerItem, Sampling};
+pub use selector::{Candidate, Selection, Selector, SelectorPromises};
 pub use task::{Demonstration, JudgeExample, MetaExample, Task};

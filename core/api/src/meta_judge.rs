@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BattleMatrix, Match, Message, Plugin, PluginError, Unreadable, Winner};
+use crate::{Battle, Match, Message, Plugin, PluginError, Unreadable, Winner};
 
 /// Two judgments of one response, in the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +54,29 @@ pub struct VerdictSet {
 pub struct Weighed {
     /// Weights w1 and w2 of a win in the first and in the second position.
     pub weights: [f64; 2],
-    /// Row against column: the weight of the row's wins over the column.
-    pub battles: BattleMatrix,
+    /// The battles that the ranker is given, in the order in which they were fought.
+    pub battles: Vec<Battle>,
+}
+
+/// What not every honest meta-judge promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetaJudgePromises {
+    /// Weights and battle matrix as in the paper's section 3, steps 4 and 5.
+    pub paper_weights: bool,
+    /// Judgments are shown whole.
+    pub shows_judgments_whole: bool,
 }
 
 /// Compares judgments (paper section 3, steps 2 to 5).
 pub trait MetaJudge: Plugin {
+    /// What the meta-judge promises beyond the laws of all meta-judges.
+    ///
+    /// # Errors
+    /// When the plugin cannot answer.
+    fn promises(&self) -> Result<MetaJudgePromises, PluginError> {
+        Ok(MetaJudgePromises::default())
+    }
+
     /// Over which verdicts [`PositionWins`] are counted for [`MetaJudge::weigh`].
     ///
     /// # Errors
@@ -93,7 +110,7 @@ pub trait MetaJudge: Plugin {
         Ok(None)
     }
 
-    /// Battle matrices from verdicts; `wins[i]` are the wins by position in the scope of `sets[i]`.
+    /// Battles from verdicts; `wins[i]` are the wins by position in the scope of `sets[i]`.
     ///
     /// # Errors
     /// When a verdict names a judgment that is not there.

@@ -42,8 +42,23 @@ pub struct PreferenceLoss {
     pub metrics: BTreeMap<String, f64>,
 }
 
+/// What not every honest loss promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptimizerPromises {
+    /// The loss never rises with the chosen log-probability and never falls with the rejected one.
+    pub pulls_apart: bool,
+}
+
 /// A preference loss over sequence log-probabilities: a page of arithmetic, and the host does the rest.
 pub trait Optimizer: Plugin {
+    /// What the loss promises beyond the laws of all losses.
+    ///
+    /// # Errors
+    /// When the plugin cannot answer.
+    fn promises(&self) -> Result<OptimizerPromises, PluginError> {
+        Ok(OptimizerPromises::default())
+    }
+
     /// Whether the loss reads the reference log-probabilities. Where it does not, they are not computed and are 0.
     ///
     /// # Errors

@@ -6,6 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Plugin, PluginError};
 
+/// What happened between two players at one meeting. Weights are finite and not negative; `left` and `right` differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Battle {
+    /// Index of one player.
+    pub left: u32,
+    /// Index of the other player.
+    pub right: u32,
+    /// Weight of the wins of `left` over `right`.
+    pub left_wins: f64,
+    /// Weight of the wins of `right` over `left`.
+    pub right_wins: f64,
+    /// Weight of the meetings that nobody won. A ranker documents what it makes of them.
+    pub ties: f64,
+}
+
+/// Players and their battles in the order in which they were fought.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RankingProblem {
+    /// Number of players.
+    pub players: u32,
+    /// The battles, first to last. Two players may meet any number of times.
+    pub battles: Vec<Battle>,
+}
+
 /// Weights of wins, row against column. Square, finite, not negative, zero on the diagonal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BattleMatrix {
@@ -19,6 +43,18 @@ impl BattleMatrix {
     /// A matrix without battles.
     pub fn new(players: usize) -> Self {
         Self { players, wins: vec![0.0; players * players] }
+    }
+
+    /// The wins of all battles of a problem, and `tie_share` of every tie for either side: 0 leaves ties out, 0.5
+    /// counts them as half wins. Battles with players that are not there are left out.
+    pub fn of(problem: &RankingProblem, tie_share: f64) -> Self {
+        let mut matrix = Self::new(problem.players as usize);
+        for battle in &problem.battles {
+            let (left, right) = (battle.left as usize, battle.right as usize);
+            matrix.add(left, right, battle.left_wins + tie_share * battle.ties);
+            matrix.add(right, left, battle.right_wins + tie_share * battle.ties);
+        }
+        matrix
     }
 
     /// Weight of the wins of `row` over `column`; 0 outside the matrix.
@@ -74,7 +110,29 @@ impl fmt::Display for Remark {
     }
 }
 
-/// Ratings of one battle matrix.
+/// The Bradley–Terry likelihood with a quadratic penalty, for rankers that promise its maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Likelihood {
+    /// What a rating is divided by to be a natural log odds: 400 / ln 10 on the Elo scale.
+    pub points: f64,
+    /// λ of the penalty (λ/2)·Σ eps². Above 0, so that there always is a finite maximum.
+    pub regularization: f64,
+    /// Share of a tie that counts as a win of either side: 0 where ties are left out, 0.5 for half wins.
+    pub tie_share: f64,
+}
+
+/// What not every honest ranker promises. The laws hold a ranker to what it promises and to nothing else of this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RankerPromises {
+    /// The order of the battles does not matter.
+    pub ignores_order: bool,
+    /// Swapping all results mirrors the ratings themselves, not only their order.
+    pub mirrors_ratings: bool,
+    /// The ratings maximise this likelihood.
+    pub likelihood: Option<Likelihood>,
+}
+
+/// Ratings of one problem.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rating {
     /// One finite rating per player; higher is better. The ranker documents the scale.
@@ -89,9 +147,17 @@ pub struct Rating {
 
 /// Rates players from their battles (paper section 3, step 6).
 pub trait Ranker: Plugin {
-    /// One [`Rating`] per matrix, with one finite rating per player.
+    /// What the ranker promises beyond the laws of all rankers.
     ///
     /// # Errors
-    /// When a matrix is not square, not finite or has negative weights.
-    fn rate(&self, problems: &[BattleMatrix]) -> Result<Vec<Rating>, PluginError>;
+    /// When the plugin cannot answer.
+    fn promises(&self) -> Result<RankerPromises, PluginError> {
+        Ok(RankerPromises::default())
+    }
+
+    /// One [`Rating`] per problem, with one finite rating per player.
+    ///
+    /// # Errors
+    /// When a battle names a player that is not there, one player twice, or a weight that is not finite or negative.
+    fn rate(&self, problems: &[RankingProblem]) -> Result<Vec<Rating>, PluginError>;
 }

@@ -20,13 +20,15 @@ impl Scale {
     }
 }
 
-/// A response to be judged.
+/// A response to be judged, alone or beside another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RubricItem<'a> {
     /// The question.
     pub prompt: &'a str,
     /// The answer.
     pub response: &'a str,
+    /// Another answer to the same question, where [`Rubric::compares`] asks for one: shown after `response`.
+    pub opponent: Option<&'a str>,
 }
 
 /// Asks the judge, reads its answer, and makes a reward of many answers (paper section 2).
@@ -42,6 +44,15 @@ pub trait Rubric: Plugin {
     /// # Errors
     /// When the plugin cannot answer.
     fn criteria(&self) -> Result<String, PluginError>;
+
+    /// Whether a response is judged beside another one. The score is then that of the answer shown first; the loop shows
+    /// a response in both places in turn, and mirrors the score on the scale where it was shown second.
+    ///
+    /// # Errors
+    /// When the plugin cannot answer.
+    fn compares(&self) -> Result<bool, PluginError> {
+        Ok(false)
+    }
 
     /// The conversation put to the judge, one per item.
     ///

@@ -43,6 +43,19 @@ pub struct DrawPlan {
     pub seed_offset: u64,
 }
 
+/// The most probable next tokens of one answer, for [`Sampler::reshape`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextTokens {
+    /// Which draw of its prompt the answer is, from 0.
+    pub draw: u32,
+    /// How many tokens the answer has already.
+    pub position: u32,
+    /// Ids of the tokens, most probable first.
+    pub tokens: Vec<u32>,
+    /// Their logits, temperature not applied, in the same order.
+    pub logits: Vec<f64>,
+}
+
 /// Decides how answers are drawn (paper section 2, steps 1 and 2).
 pub trait Sampler: Plugin {
     /// One plan per draw of every item: `result[i].len() == items[i].draws`.
@@ -50,4 +63,24 @@ pub trait Sampler: Plugin {
     /// # Errors
     /// When an item cannot be planned for.
     fn plan(&self, items: &[SamplerItem]) -> Result<Vec<Vec<DrawPlan>>, PluginError>;
+
+    /// How many of the most probable tokens [`Sampler::reshape`] wants to see of every answer at every step. `None`: the
+    /// plans say everything, and `reshape` is never called.
+    ///
+    /// # Errors
+    /// When the plugin cannot answer.
+    fn reshapes(&self) -> Result<Option<u32>, PluginError> {
+        Ok(None)
+    }
+
+    /// The probability of each token shown, one list per row: for distributions that the parameters of a plan cannot
+    /// express. Called once per step for all answers being written. Temperature, top-p, top-k and min-p of the plan are
+    /// not applied to such an answer; length and stop texts are.
+    ///
+    /// # Errors
+    /// When a row cannot be answered.
+    fn reshape(&self, rows: &[NextTokens]) -> Result<Vec<Vec<f64>>, PluginError> {
+        let _ = rows;
+        Err(PluginError::new("this sampler has plans only"))
+    }
 }

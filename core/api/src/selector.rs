@@ -30,9 +30,29 @@ pub struct Selection {
     pub rejected_length: u32,
 }
 
+/// What not every honest selector promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SelectorPromises {
+    /// The tiers of the paper's section 2, step 4, with this rho: chosen is the shortest of the upper one, rejected
+    /// the longest of the lower one.
+    pub rho: Option<f64>,
+    /// No chosen text is longer than this, in the selector's unit.
+    pub max_chosen_length: Option<u32>,
+    /// Permuting the candidates changes nothing but the index.
+    pub ignores_order: bool,
+}
+
 /// Selects preference pairs (paper section 2, step 4; section 3, step 7). One plugin instance for actor pairs and one,
 /// configured differently, for judge pairs.
 pub trait Selector: Plugin {
+    /// What the selector promises beyond the laws of all selectors.
+    ///
+    /// # Errors
+    /// When the plugin cannot answer.
+    fn promises(&self) -> Result<SelectorPromises, PluginError> {
+        Ok(SelectorPromises::default())
+    }
+
     /// The unit in which lengths are measured and reported: `characters` or `tokens`.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Plugin, PluginError, Prompt};
+use crate::{Plugin, PluginError, Prompt, Scale};
 
 /// A response with a mark, to learn judging from (EFT of Yuan et al. 2024).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,4 +74,21 @@ pub trait Task: Plugin {
     /// # Errors
     /// When a prompt is not one of the task's.
     fn oracle(&self, items: &[(&Prompt, &str)]) -> Result<Option<Vec<f64>>, PluginError>;
+
+    /// The scale of the oracle's points. `None`: the task has no oracle, or does not say.
+    ///
+    /// # Errors
+    /// When the plugin cannot answer.
+    fn oracle_scale(&self) -> Result<Option<Scale>, PluginError> {
+        Ok(None)
+    }
+
+    /// An answer to each prompt that the oracle gives full points. `None`: the task cannot make such answers.
+    ///
+    /// # Errors
+    /// When a prompt is not one of the task's.
+    fn perfect_answers(&self, prompts: &[&Prompt]) -> Result<Option<Vec<String>>, PluginError> {
+        let _ = prompts;
+        Ok(None)
+    }
 }
