@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Message, Optimizer, Sampling};
+use crate::{Message, Optimizer, Sampler, Sampling};
 
 /// Why an engine gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl fmt::Display for EngineError {
             EngineError::NotFinite { step, records, message } => {
                 write!(f, "{message} at step {step}, in the batch of {}", records.join(", "))
             }
-            EngineError::Plugin { plugin, message } => write!(f, "optimizer {plugin}: {message}"),
+            EngineError::Plugin { plugin, message } => write!(f, "plugin {plugin}: {message}"),
             EngineError::Io { path, message } => write!(f, "{}: {message}", path.display()),
             EngineError::Machine(message) => f.write_str(message),
         }
@@ -96,6 +96,10 @@ pub struct GenerationDraw {
     pub seed: u64,
     /// Parameters.
     pub sampling: Sampling,
+    /// Which draw of its prompt it is, as [`crate::NextTokens::draw`] says to a sampler that reshapes. A request may ask
+    /// for some of a prompt's draws only.
+    #[serde(default)]
+    pub draw: u32,
 }
 
 /// A conversation to continue, once per draw.
@@ -217,12 +221,17 @@ pub trait Generator: Send {
     /// One answer per draw of every request, in the order of the requests. What conversations have in common is computed
     /// once, and on a CPU in f32 no answer depends on the batch it was computed in; elsewhere it can, by rounding.
     ///
+    /// `reshape`: the sampler that gives every draw's probabilities by [`Sampler::reshape`]; its [`Sampler::reshapes`] says
+    /// of how many tokens. `None`: the draws' parameters say everything.
+    ///
     /// # Errors
-    /// [`EngineError::Stopped`] on request; [`EngineError::Input`] when a conversation does not fit the chat template.
-    /// A conversation that fills the context is an empty answer with [`Finish::Context`].
+    /// [`EngineError::Stopped`] on request; [`EngineError::Input`] when a conversation does not fit the chat template;
+    /// [`EngineError::Plugin`] when `reshape` fails or answers nonsense. A conversation that fills the context is an empty
+    /// answer with [`Finish::Context`].
     fn generate(
         &mut self,
         requests: &[GenerationRequest],
+        reshape: Option<&dyn Sampler>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError>;
 }

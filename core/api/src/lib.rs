@@ -29,8 +29,8 @@ pub use optimizer::{Optimizer, OptimizerPromises, PairLogProbs, PreferenceLoss};
 pub use plugin::{API_VERSION, Kind, OptionError, Plugin, PluginError, PluginInfo};
 pub use ranker::{Battle, BattleMatrix, Likelihood, Ranker, RankerPromises, RankingProblem, Rating, Remark};
 pub use record::{
-    Judgment, Match, Message, NoPair, Pair, PairKind, PairSide, Prompt, PromptId, RatedResponse, Response, Role,
-    Unreadable, Verdict, Winner,
+    Judgment, Match, Message, NoPair, Pair, PairKind, PairSide, Position, Prompt, PromptId, RatedResponse, Response,
+    Role, Unreadable, Verdict, Winner,
 };
 pub use rubric::{Rubric, RubricItem, Scale};
 pub use sampler::{DrawPlan, NextTokens, Sampler, SamplerItem, Sampling};

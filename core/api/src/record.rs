@@ -137,6 +137,16 @@ pub struct Response {
     pub duplicate_of: Option<u32>,
 }
 
+/// Where a text is shown, of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Position {
+    /// Before the other one.
+    First,
+    /// After the other one.
+    Second,
+}
+
 /// One judgment of a response (paper section 2, step 2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgment {
@@ -146,6 +156,12 @@ pub struct Judgment {
     pub response: u32,
     /// Which of the N draws it is, from 0.
     pub draw: u32,
+    /// Where the rubric compares: the other response shown, by its draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opponent: Option<u32>,
+    /// Where the rubric compares: where the response judged was shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Position>,
     /// Fingerprint of the model that made it.
     pub model: String,
     /// Reasoning and closing line.
@@ -154,7 +170,8 @@ pub struct Judgment {
     pub tokens: u32,
     /// Why it ended.
     pub finish: Finish,
-    /// The score read from it. `None`: unreadable, and counts nowhere.
+    /// The score read from it, always of the response judged: mirrored on the scale where it was shown second. `None`:
+    /// unreadable, and counts nowhere.
     pub score: Option<f64>,
     /// Why there is no score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,8 +238,11 @@ pub struct RatedResponse {
     pub variance: f64,
     /// Weights w1 and w2 of a win in the first and in the second position.
     pub weights: [f64; 2],
-    /// Battle matrix, row against column.
+    /// Weights of wins, row against column. The order in which the battles were fought is that of the verdicts.
     pub battles: Vec<Vec<f64>>,
+    /// Weights of ties, row against column; empty where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ties: Vec<Vec<f64>>,
     /// Ratings; the ranker says on which scale.
     pub ratings: Vec<f64>,
     /// Whether the ranker reached its optimum.
