@@ -3,7 +3,6 @@
 
 mod options;
 mod pairwise;
-mod verdict;
 mod weights;
 
 pub use options::{Disagreement, PairwiseOptions};

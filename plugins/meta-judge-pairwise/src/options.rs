@@ -1,21 +1,35 @@
 //! The options and what they may be.
 
 use metareward_api::{OptionError, WeightScope};
-use metareward_plugin::{Guard, Options};
+use metareward_plugin::{Guard, Options, check_labels};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is made of two orders of one pair that name different judgments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Disagreement {
     /// Both wins count, each with its position's weight: the paper.
     Weigh,
-    /// Neither counts: the public implementation attempt.
+    /// Both count as ties: the public implementation attempt.
     Tie,
 }
 
+/// What [`WeightScope`] looks like in options.
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "only its schema is used: the records' crate has none")]
+enum ScopeSchema {
+    /// The verdicts on one response.
+    Response,
+    /// All verdicts of an iteration.
+    Iteration,
+    /// All verdicts of the run up to and including the iteration.
+    Run,
+}
+
 /// Options of [`crate::Pairwise`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PairwiseOptions {
     /// The meta-judge's prompt, with `{{first}}` and `{{second}}` and, where wanted, `{{prompt}}`, `{{response}}`,
@@ -23,9 +37,10 @@ pub struct PairwiseOptions {
     pub template: String,
     /// The line that a verdict ends with, with `{{winner}}` in it.
     pub winner_line: String,
-    /// What the judgment shown first and the one shown second are called.
+    /// What the judgment shown first and the one shown second are called: two different words.
     pub labels: [String; 2],
     /// Over which verdicts the wins of the positions are counted.
+    #[schemars(with = "ScopeSchema")]
     pub scope: WeightScope,
     /// Whether wins are weighted against position bias; without, every win weighs a half.
     pub position_weights: bool,
@@ -55,12 +70,6 @@ impl Default for PairwiseOptions {
 
 impl Options for PairwiseOptions {
     fn check(&self) -> Result<(), OptionError> {
-        let [first, second] = &self.labels;
-        let word = |label: &str| !label.is_empty() && label.chars().all(char::is_alphanumeric);
-        if !(word(first) && word(second)) || first.to_lowercase() == second.to_lowercase() {
-            let message = format!("expected two different words of letters and digits, found {first:?} and {second:?}");
-            return Err(OptionError::at("labels", message));
-        }
-        Ok(())
+        check_labels(&self.labels)
     }
 }

@@ -1,12 +1,12 @@
 //! The plugin: which judgments meet, and what the meta-judge is asked.
 
 use metareward_api::{
-    Kind, Match, Message, MetaJudge, MetaJudgeItem, OptionError, Plugin, PluginError, PluginInfo, PositionWins,
-    Unreadable, VerdictSet, Weighed, WeightScope, Winner,
+    Kind, Match, Message, MetaJudge, MetaJudgeItem, MetaJudgePromises, OptionError, Plugin, PluginError, PluginInfo,
+    PositionWins, Unreadable, VerdictSet, Weighed, WeightScope, Winner,
 };
-use metareward_plugin::{ClosingLine, FromOptions, Options, Template};
+use metareward_plugin::{ClosingLine, FromOptions, Options, Template, read_winner};
 
-use crate::{PairwiseOptions, verdict, weights};
+use crate::{Disagreement, PairwiseOptions, weights};
 
 const PLACEHOLDERS: [&str; 8] =
     ["prompt", "response", "criteria", "first", "second", "first_label", "second_label", "closing"];
@@ -18,6 +18,8 @@ pub struct Pairwise {
     template: Template,
     closing: ClosingLine,
     strip: Option<ClosingLine>,
+    /// Whether the template shows everything, the first judgment before the second.
+    complete: bool,
 }
 
 impl FromOptions for Pairwise {
@@ -50,7 +52,9 @@ impl FromOptions for Pairwise {
             ),
             None => None,
         };
-        Ok(Self { template, closing, strip, options })
+        let whole = Template::new(&text, &PLACEHOLDERS, &["prompt", "response", "first", "second"]).is_ok();
+        let in_order = text.find("{{first}}") < text.find("{{second}}");
+        Ok(Self { template, closing, strip, options, complete: whole && in_order })
     }
 }
 
@@ -61,6 +65,15 @@ impl Plugin for Pairwise {
 }
 
 impl MetaJudge for Pairwise {
+    /// The paper's weights where wins are weighted and disagreement is; whole judgments where nothing is taken out of them
+    /// and the template shows everything.
+    fn promises(&self) -> Result<MetaJudgePromises, PluginError> {
+        Ok(MetaJudgePromises {
+            paper_weights: self.options.position_weights && self.options.disagreement == Disagreement::Weigh,
+            shows_judgments_whole: self.strip.is_none() && self.complete,
+        })
+    }
+
     fn scope(&self) -> Result<WeightScope, PluginError> {
         Ok(self.options.scope)
     }
@@ -89,7 +102,7 @@ impl MetaJudge for Pairwise {
     }
 
     fn parse(&self, texts: &[&str]) -> Result<Vec<Result<Winner, Unreadable>>, PluginError> {
-        Ok(texts.iter().map(|text| verdict::read(&self.closing, text, &self.options.labels)).collect())
+        Ok(texts.iter().map(|text| read_winner(&self.closing, text, &self.options.labels)).collect())
     }
 
     fn closing_line(&self, winner: Winner) -> Result<Option<String>, PluginError> {

@@ -1,6 +1,8 @@
 //! What verdicts weigh (paper section 3, steps 3 to 5).
 
-use metareward_api::{BattleMatrix, Match, PositionWins, VerdictSet, Winner};
+use std::collections::BTreeMap;
+
+use metareward_api::{Battle, Match, PositionWins, VerdictSet, Winner};
 
 use crate::Disagreement;
 
@@ -14,44 +16,60 @@ pub(crate) fn of(wins: PositionWins) -> [f64; 2] {
     [wins.second as f64 / total as f64, wins.first as f64 / total as f64]
 }
 
-/// B_mn = w1·[r_mn = 1] + w2·[r_nm = −1]. Ties weigh nothing. A match that was played twice counts twice.
+/// One battle per pair that met, in the order of their first meetings, the lower index on the left. Wins are
+/// B_mn = w1·[r_mn = 1] + w2·[r_nm = −1]; a tie verdict weighs (w1 + w2) / 2 on the side, so that ties favour no
+/// position and leave B as it is. A match that was played twice counts twice.
 pub(crate) fn battles(
     set: &VerdictSet,
     [w1, w2]: [f64; 2],
     disagreement: Disagreement,
-) -> Result<BattleMatrix, String> {
-    let players = set.players as usize;
-    let mut battles = BattleMatrix::new(players);
+) -> Result<Vec<Battle>, String> {
+    let mut places: BTreeMap<[u32; 2], usize> = BTreeMap::new();
+    let mut met: Vec<Meeting> = Vec::new();
     for (Match { first, second }, winner) in &set.verdicts {
         if first == second || first.max(second) >= &set.players {
             return Err(format!("a verdict on judgments {first} and {second} of {}", set.players));
         }
-        match winner {
-            Winner::First => battles.add(*first as usize, *second as usize, w1),
-            Winner::Second => battles.add(*second as usize, *first as usize, w2),
-            Winner::Tie => {}
+        let pair = [*first.min(second), *first.max(second)];
+        let place = *places.entry(pair).or_insert(met.len());
+        if place == met.len() {
+            met.push(Meeting { pair, ..Meeting::default() });
+        }
+        let Some(meeting) = met.get_mut(place) else { continue };
+        let (side, weight) = match winner {
+            Winner::First => (usize::from(*first != pair[0]), w1),
+            Winner::Second => (usize::from(*second != pair[0]), w2),
+            Winner::Tie => {
+                meeting.ties += 1;
+                continue;
+            }
+        };
+        if let Some(won) = meeting.won.get_mut(side) {
+            won.0 += 1;
+            won.1 += weight;
         }
     }
-    if disagreement == Disagreement::Tie {
-        let mut beaten = vec![false; players * players];
-        for (Match { first, second }, winner) in &set.verdicts {
-            let (a, b) = (*first as usize, *second as usize);
-            let cell = match winner {
-                Winner::First => a * players + b,
-                Winner::Second => b * players + a,
-                Winner::Tie => continue,
-            };
-            if let Some(cell) = beaten.get_mut(cell) {
-                *cell = true;
-            }
+    Ok(met.into_iter().map(|meeting| meeting.battle((w1 + w2) / 2.0, disagreement)).collect())
+}
+
+/// What happened between two judgments.
+#[derive(Default)]
+struct Meeting {
+    /// Their indices, the lower one first.
+    pair: [u32; 2],
+    /// Number and weight of the wins of either.
+    won: [(u32, f64); 2],
+    /// Number of ties.
+    ties: u32,
+}
+
+impl Meeting {
+    fn battle(self, tie: f64, disagreement: Disagreement) -> Battle {
+        let Self { pair: [left, right], won: [(left_count, mut left_wins), (right_count, mut right_wins)], mut ties } = self;
+        if disagreement == Disagreement::Tie && left_count > 0 && right_count > 0 {
+            ties += left_count + right_count;
+            (left_wins, right_wins) = (0.0, 0.0);
         }
-        let has = |a: usize, b: usize| beaten.get(a * players + b).copied().unwrap_or(false);
-        for (cell, weight) in battles.wins.iter_mut().enumerate() {
-            let (row, column) = (cell / players, cell % players);
-            if has(row, column) && has(column, row) {
-                *weight = 0.0;
-            }
-        }
+        Battle { left, right, left_wins, right_wins, ties: f64::from(ties) * tie }
     }
-    Ok(battles)
 }

@@ -5,40 +5,52 @@
 //! w·(−(1−ε)·log σ(z) − ε·log σ(−z)): the `sigmoid` loss of TRL's `DPOTrainer`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-use std::collections::BTreeMap;
-
-use metareward_api::{Kind, Optimizer, OptionError, PairLogProbs, Plugin, PluginError, PluginInfo, PreferenceLoss};
-use metareward_plugin::{FromOptions, Options};
+use metareward_api::{
+    Kind, Optimizer, OptimizerPromises, OptionError, PairLogProbs, Plugin, PluginError, PluginInfo, PreferenceLoss,
+};
+use metareward_plugin::{
+    FromOptions, Options,
+    preference::{self, Nll, NllPer, Term},
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Options of [`Dpo`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoOptions {
     /// How strongly the policy is held to the reference; above 0.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub beta: f64,
     /// Probability that a label is wrong; from 0, below 0.5.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 0.5))]
     pub label_smoothing: f64,
     /// Divides log-probabilities by the completion's number of tokens.
     pub length_normalized: bool,
+    /// Weight of an NLL term on the chosen completion beside the loss, as in RPO; 0 leaves it out.
+    #[schemars(range(min = 0.0))]
+    pub nll_weight: f64,
+    /// How that NLL is counted.
+    pub nll_per: NllPer,
+}
+
+impl DpoOptions {
+    fn nll(&self) -> Nll {
+        Nll { weight: self.nll_weight, per: self.nll_per }
+    }
 }
 
 impl Default for DpoOptions {
     fn default() -> Self {
-        Self { beta: 0.1, label_smoothing: 0.0, length_normalized: false }
+        Self { beta: 0.1, label_smoothing: 0.0, length_normalized: false, nll_weight: 0.0, nll_per: NllPer::Token }
     }
 }
 
 impl Options for DpoOptions {
     fn check(&self) -> Result<(), OptionError> {
-        if !(self.beta.is_finite() && self.beta > 0.0) {
-            return Err(OptionError::at("beta", format!("expected a number above 0, found {}", self.beta)));
-        }
-        if !(0.0..0.5).contains(&self.label_smoothing) {
-            let message = format!("expected a number from 0 and below 0.5, found {}", self.label_smoothing);
-            return Err(OptionError::at("label_smoothing", message));
-        }
-        Ok(())
+        preference::check_positive("beta", self.beta)?;
+        preference::check_label_smoothing(self.label_smoothing)?;
+        self.nll().check()
     }
 }
 
@@ -56,7 +68,7 @@ impl FromOptions for Dpo {
             kind: Kind::Optimizer,
             name: "dpo".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "direct preference optimization, with label smoothing and length normalisation".to_owned(),
+            summary: "direct preference optimization (DPO), with label smoothing, length normalisation and an NLL term".to_owned(),
         }
     }
 
@@ -72,83 +84,39 @@ impl Plugin for Dpo {
     }
 }
 
-/// log σ(z), without overflow at either end.
-fn log_sigmoid(z: f64) -> f64 {
-    if z >= 0.0 { -libm::log1p(libm::exp(-z)) } else { z - libm::log1p(libm::exp(z)) }
-}
-
-/// σ(z), without overflow at either end.
-fn sigmoid(z: f64) -> f64 {
-    if z >= 0.0 {
-        1.0 / (1.0 + libm::exp(-z))
-    } else {
-        let e = libm::exp(z);
-        e / (1.0 + e)
-    }
-}
-
-impl Dpo {
-    /// What each log-probability is multiplied by: β, or β over the length.
-    fn factor(&self, item: usize, side: &str, tokens: u32) -> Result<f64, PluginError> {
-        match (self.options.length_normalized, tokens) {
-            (false, _) => Ok(self.options.beta),
-            (true, 0) => Err(PluginError::at(item, format!("the {side} completion has no tokens to normalise by"))),
-            (true, tokens) => Ok(self.options.beta / f64::from(tokens)),
-        }
-    }
-}
-
 impl Optimizer for Dpo {
+    /// With smoothed labels the loss rises again beyond the margin that the smoothing believes in.
+    fn promises(&self) -> Result<OptimizerPromises, PluginError> {
+        Ok(OptimizerPromises { pulls_apart: self.options.label_smoothing == 0.0 })
+    }
+
     fn needs_reference(&self) -> Result<bool, PluginError> {
         Ok(true)
     }
 
     /// ln 2: at zero margin σ(z) is a half, whatever the label smoothing.
     fn loss_at_start(&self) -> Result<Option<f64>, PluginError> {
-        Ok(Some(std::f64::consts::LN_2))
+        Ok(self.options.nll().beside_start(std::f64::consts::LN_2))
     }
 
     fn loss(&self, pairs: &[PairLogProbs]) -> Result<PreferenceLoss, PluginError> {
-        let mut out = PreferenceLoss {
-            losses: Vec::with_capacity(pairs.len()),
-            chosen_gradient: Vec::with_capacity(pairs.len()),
-            rejected_gradient: Vec::with_capacity(pairs.len()),
-            chosen_rewards: Vec::with_capacity(pairs.len()),
-            rejected_rewards: Vec::with_capacity(pairs.len()),
-            metrics: BTreeMap::new(),
-        };
-        let smoothing = self.options.label_smoothing;
-        let mut probability = 0.0;
-        for (item, pair) in pairs.iter().enumerate() {
-            for (name, value) in [
-                ("policy_chosen", pair.policy_chosen),
-                ("policy_rejected", pair.policy_rejected),
-                ("reference_chosen", pair.reference_chosen),
-                ("reference_rejected", pair.reference_rejected),
-                ("weight", pair.weight),
-            ] {
-                if !value.is_finite() {
-                    return Err(PluginError::at(item, format!("{name} is {value}")));
-                }
-            }
-            let chosen_factor = self.factor(item, "chosen", pair.chosen_tokens)?;
-            let rejected_factor = self.factor(item, "rejected", pair.rejected_tokens)?;
+        let DpoOptions { beta, label_smoothing, length_normalized, .. } = self.options;
+        preference::batch(pairs, self.options.nll(), |item, pair| {
+            let [per_chosen, per_rejected] =
+                if length_normalized { preference::per_token_of_both(item, pair)? } else { [1.0, 1.0] };
+            let (chosen_factor, rejected_factor) = (beta * per_chosen, beta * per_rejected);
             let chosen_reward = chosen_factor * (pair.policy_chosen - pair.reference_chosen);
             let rejected_reward = rejected_factor * (pair.policy_rejected - pair.reference_rejected);
             let z = chosen_reward - rejected_reward;
-            // d loss / d z, before the weight.
-            let slope = smoothing * sigmoid(z) - (1.0 - smoothing) * sigmoid(-z);
-            let loss = -(1.0 - smoothing) * log_sigmoid(z) - smoothing * log_sigmoid(-z);
-            out.losses.push(pair.weight * loss);
-            out.chosen_gradient.push(pair.weight * slope * chosen_factor);
-            out.rejected_gradient.push(-pair.weight * slope * rejected_factor);
-            out.chosen_rewards.push(chosen_reward);
-            out.rejected_rewards.push(rejected_reward);
-            probability += sigmoid(z);
-        }
-        if !pairs.is_empty() {
-            out.metrics.insert("preference_probability".to_owned(), probability / pairs.len() as f64);
-        }
-        Ok(out)
+            let (loss, slope) = preference::smoothed_logistic(z, label_smoothing);
+            Ok(Term {
+                loss,
+                chosen_gradient: slope * chosen_factor,
+                rejected_gradient: -slope * rejected_factor,
+                chosen_reward,
+                rejected_reward,
+                metrics: vec![("preference_probability", preference::sigmoid(z))],
+            })
+        })
     }
 }

@@ -6,7 +6,7 @@
 
 mod options;
 mod rubric;
-mod score;
 
-pub use options::{AdditiveOptions, Aggregate, Conflict};
+pub use metareward_plugin::{Aggregate, Conflict};
+pub use options::AdditiveOptions;
 pub use rubric::Additive;

@@ -1,31 +1,12 @@
 //! The options and what they may be.
 
 use metareward_api::OptionError;
-use metareward_plugin::{Guard, Options};
+use metareward_plugin::{Aggregate, Conflict, Guard, Options};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a reward is made of a response's valid scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Aggregate {
-    /// Their mean, as in the paper.
-    Mean,
-    /// Their median; the mean of the two in the middle where their number is even.
-    Median,
-}
-
-/// What is made of closing lines with different scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Conflict {
-    /// The judgment is unreadable.
-    Refuse,
-    /// The last one counts.
-    Last,
-}
-
 /// Options of [`crate::Additive`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdditiveOptions {
     /// The judge's prompt, with `{{prompt}}` and `{{response}}` and, where wanted, `{{criteria}}`, `{{closing}}`,

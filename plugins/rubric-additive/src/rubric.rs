@@ -3,9 +3,9 @@
 use metareward_api::{
     Kind, Message, OptionError, Plugin, PluginError, PluginInfo, Rubric, RubricItem, Scale, Unreadable,
 };
-use metareward_plugin::{ClosingLine, FromOptions, Guard, Options, Template};
+use metareward_plugin::{Aggregate, ClosingLine, Conflict, FromOptions, Guard, Options, Template, read_score};
 
-use crate::{AdditiveOptions, Aggregate, Conflict, score};
+use crate::AdditiveOptions;
 
 const PLACEHOLDERS: [&str; 6] = ["prompt", "response", "criteria", "closing", "min", "max"];
 
@@ -78,7 +78,7 @@ impl Rubric for Additive {
     }
 
     fn parse(&self, texts: &[&str]) -> Result<Vec<Result<f64, Unreadable>>, PluginError> {
-        Ok(texts.iter().map(|text| score::read(&self.closing, text, self.scale, self.conflict)).collect())
+        Ok(texts.iter().map(|text| read_score(&self.closing, text, self.scale, self.conflict)).collect())
     }
 
     fn closing_line(&self, score: f64) -> Result<Option<String>, PluginError> {
@@ -86,34 +86,6 @@ impl Rubric for Additive {
     }
 
     fn aggregate(&self, scores: &[Vec<f64>]) -> Result<Vec<Option<f64>>, PluginError> {
-        let mut rewards = Vec::with_capacity(scores.len());
-        for (item, scores) in scores.iter().enumerate() {
-            if let Some(score) = scores.iter().find(|score| !score.is_finite()) {
-                return Err(PluginError::at(item, format!("score {score}")));
-            }
-            rewards.push(match self.aggregate {
-                Aggregate::Mean => mean(scores),
-                Aggregate::Median => median(scores),
-            });
-        }
-        Ok(rewards)
+        self.aggregate.rewards(scores)
     }
-}
-
-/// The mean, kept between the least and the greatest score: rounding may leave it just outside.
-fn mean(scores: &[f64]) -> Option<f64> {
-    let least = scores.iter().copied().reduce(f64::min)?;
-    let greatest = scores.iter().copied().reduce(f64::max)?;
-    Some((scores.iter().sum::<f64>() / scores.len() as f64).clamp(least, greatest))
-}
-
-fn median(scores: &[f64]) -> Option<f64> {
-    let mut sorted = scores.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = *sorted.get(sorted.len() / 2)?;
-    if sorted.len() % 2 == 1 {
-        return Some(upper);
-    }
-    let lower = *sorted.get(sorted.len() / 2 - 1)?;
-    Some((lower + (upper - lower) / 2.0).clamp(lower, upper))
 }

@@ -2,22 +2,28 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 use metareward_api::{DrawPlan, Kind, OptionError, Plugin, PluginError, PluginInfo, Sampler, SamplerItem, Sampling};
-use metareward_plugin::{FromOptions, Options};
+use metareward_plugin::{FromOptions, Options, check_sampling};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Options of [`Nucleus`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NucleusOptions {
     /// Divides the logits; 0 takes the most probable token.
+    #[schemars(range(min = 0.0))]
     pub temperature: f64,
     /// Keeps the smallest set of tokens whose probability reaches this; above 0, up to 1.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub top_p: f64,
     /// Keeps this many of the most probable tokens; `null` keeps all.
+    #[schemars(range(min = 1))]
     pub top_k: Option<u32>,
     /// Keeps tokens at least this probable relative to the most probable one; 0 keeps all.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub min_p: f64,
     /// Longest answer in tokens.
+    #[schemars(range(min = 1))]
     pub max_tokens: u32,
     /// Texts that end an answer.
     pub stop: Vec<String>,
@@ -31,31 +37,14 @@ impl Default for NucleusOptions {
 
 impl Options for NucleusOptions {
     fn check(&self) -> Result<(), OptionError> {
-        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return Err(OptionError::at(
-                "temperature",
-                format!("expected a number from 0, found {}", self.temperature),
-            ));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(OptionError::at(
-                "top_p",
-                format!("expected a number above 0 and up to 1, found {}", self.top_p),
-            ));
-        }
-        if self.top_k == Some(0) {
-            return Err(OptionError::at("top_k", "expected a whole number from 1; leave it out to keep all tokens"));
-        }
-        if !(0.0..=1.0).contains(&self.min_p) {
-            return Err(OptionError::at("min_p", format!("expected a number from 0 to 1, found {}", self.min_p)));
-        }
-        if self.max_tokens == 0 {
-            return Err(OptionError::at("max_tokens", "expected a whole number from 1"));
-        }
-        if self.stop.iter().any(String::is_empty) {
-            return Err(OptionError::at("stop", "an empty text would end every answer at once"));
-        }
-        Ok(())
+        check_sampling(&self.sampling())
+    }
+}
+
+impl NucleusOptions {
+    fn sampling(&self) -> Sampling {
+        let Self { temperature, top_p, top_k, min_p, max_tokens, stop } = self.clone();
+        Sampling { temperature, top_p, top_k, min_p, max_tokens, stop }
     }
 }
 
@@ -79,8 +68,7 @@ impl FromOptions for Nucleus {
 
     fn from_options(options: NucleusOptions) -> Result<Self, OptionError> {
         options.check()?;
-        let NucleusOptions { temperature, top_p, top_k, min_p, max_tokens, stop } = options;
-        Ok(Self { sampling: Sampling { temperature, top_p, top_k, min_p, max_tokens, stop } })
+        Ok(Self { sampling: options.sampling() })
     }
 }
 

@@ -5,10 +5,19 @@
 //! from the JSON object that a config gives.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod candidate;
 pub mod closing;
+pub mod draw;
 pub mod options;
+pub mod preference;
+pub mod score;
 pub mod template;
+pub mod winner;
 
+pub use candidate::{Unit, score_range};
 pub use closing::{ClosingError, ClosingLine, Hit, Token};
+pub use draw::check_sampling;
 pub use options::{FromOptions, Options, default_options, nearest, read_options, resolve_options};
+pub use score::{Aggregate, Conflict, read_score};
 pub use template::{Guard, Template, TemplateError};
+pub use winner::{check_labels, read_winner};

@@ -1,5 +1,6 @@
 //! Prompt templates: `{{name}}` is replaced once, and what is put in cannot end the place that it was put into.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is wrong with a template. Fits "option `template`: …".
@@ -32,7 +33,7 @@ pub enum TemplateError {
 }
 
 /// What happens to a fence of the template that occurs in inserted text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Guard {
     /// A backslash after its first character: `</answer>` becomes `<\/answer>`.

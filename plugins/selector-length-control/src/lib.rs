@@ -5,5 +5,6 @@
 mod options;
 mod tiers;
 
-pub use options::{LengthControlOptions, Prefer, Ties, Unit};
+pub use metareward_plugin::Unit;
+pub use options::{LengthControlOptions, Prefer, Ties};
 pub use tiers::LengthControl;

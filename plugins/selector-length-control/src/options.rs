@@ -1,21 +1,12 @@
 //! The options and what they may be.
 
 use metareward_api::OptionError;
-use metareward_plugin::Options;
+use metareward_plugin::{Options, Unit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What lengths are measured in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// Unicode scalar values.
-    Characters,
-    /// Tokens of the model.
-    Tokens,
-}
-
 /// Which candidate of a tier is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Prefer {
     /// The shortest of the upper tier, the longest of the lower one: actor pairs.
@@ -25,7 +16,7 @@ pub enum Prefer {
 }
 
 /// Which of several equally long candidates is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ties {
     /// The better one on the chosen side, the worse one on the rejected side; then at random.
@@ -37,12 +28,14 @@ pub enum Ties {
 }
 
 /// Options of [`crate::LengthControl`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LengthControlOptions {
     /// Width of the two tiers as a share of the range of scores, from 0 to 1. 0 is best against worst.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub rho: f64,
     /// A pair whose chosen text is longer than this is dropped; `null` keeps all.
+    #[schemars(range(min = 1))]
     pub max_chosen_length: Option<u32>,
     /// What lengths are measured in.
     pub unit: Unit,
@@ -51,6 +44,7 @@ pub struct LengthControlOptions {
     /// Which of several equally long candidates is taken.
     pub ties: Ties,
     /// Scores that differ by no more than this count as equal: what rounding makes of one number.
+    #[schemars(range(min = 0.0))]
     pub tolerance: f64,
 }
 

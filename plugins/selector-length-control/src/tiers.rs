@@ -2,10 +2,12 @@
 
 use std::cmp::Ordering;
 
-use metareward_api::{Candidate, Kind, NoPair, OptionError, Plugin, PluginError, PluginInfo, Selection, Selector};
-use metareward_plugin::{FromOptions, Options};
+use metareward_api::{
+    Candidate, Kind, NoPair, OptionError, Plugin, PluginError, PluginInfo, Selection, Selector, SelectorPromises,
+};
+use metareward_plugin::{FromOptions, Options, score_range};
 
-use crate::{LengthControlOptions, Prefer, Ties, Unit};
+use crate::{LengthControlOptions, Prefer, Ties};
 
 /// Shortest of the upper tier against longest of the lower one.
 #[derive(Clone, Debug)]
@@ -45,12 +47,20 @@ impl Plugin for LengthControl {
 }
 
 impl Selector for LengthControl {
+    /// The paper's tiers unless candidates are taken at random or more than rounding counts as equal; the limit; and
+    /// indifference to order unless the first of equally long candidates is taken.
+    fn promises(&self) -> Result<SelectorPromises, PluginError> {
+        let LengthControlOptions { rho, max_chosen_length, prefer, ties, tolerance, .. } = self.options;
+        let by_length = prefer == Prefer::Length;
+        Ok(SelectorPromises {
+            rho: (by_length && tolerance <= 1e-9).then_some(rho),
+            max_chosen_length,
+            ignores_order: !(by_length && ties == Ties::First),
+        })
+    }
+
     fn length_unit(&self) -> Result<String, PluginError> {
-        Ok(match self.options.unit {
-            Unit::Characters => "characters",
-            Unit::Tokens => "tokens",
-        }
-        .to_owned())
+        Ok(self.options.unit.name())
     }
 
     fn select(&self, groups: &[Vec<Candidate>]) -> Result<Vec<Result<Selection, NoPair>>, PluginError> {
@@ -60,22 +70,12 @@ impl Selector for LengthControl {
 
 impl LengthControl {
     fn length(&self, candidate: &Candidate) -> u32 {
-        match self.options.unit {
-            Unit::Characters => candidate.characters,
-            Unit::Tokens => candidate.tokens,
-        }
+        self.options.unit.length(candidate)
     }
 
     fn pair(&self, item: usize, group: &[Candidate]) -> Result<Result<Selection, NoPair>, PluginError> {
-        if let Some((index, bad)) = group.iter().enumerate().find(|(_, candidate)| !candidate.score.is_finite()) {
-            return Err(PluginError::at(item, format!("candidate {index} has the score {}", bad.score)));
-        }
-        if group.len() < 2 {
-            return Ok(Err(NoPair::TooFewCandidates));
-        }
+        let Some([worst, best]) = score_range(item, group)? else { return Ok(Err(NoPair::TooFewCandidates)) };
         let LengthControlOptions { rho, tolerance, .. } = self.options;
-        let best = group.iter().map(|candidate| candidate.score).fold(f64::NEG_INFINITY, f64::max);
-        let worst = group.iter().map(|candidate| candidate.score).fold(f64::INFINITY, f64::min);
         if best - worst <= tolerance {
             return Ok(Err(NoPair::EqualScores));
         }

@@ -1,8 +1,8 @@
 //! The laws of selectors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use metareward_api::{PluginError, Selector};
-use metareward_laws::{Plan, SelectorPromises, all_held, check_selector, check_selector_family};
+use metareward_api::{PluginError, Selector, SelectorPromises};
+use metareward_laws::{Plan, all_held, check_selector, check_selector_family};
 use metareward_plugin::{FromOptions, read_options};
 use selector_length_control::{LengthControl, LengthControlOptions};
 use serde_json::json;
@@ -19,10 +19,14 @@ fn length_control_obeys_the_laws_of_selectors() {
             json!({"rho": 0.9, "ties": "first", "max_chosen_length": 2500}),
             SelectorPromises { rho: Some(0.9), max_chosen_length: Some(2500), ignores_order: false },
         ),
-        (json!({"prefer": "random"}), SelectorPromises { ignores_order: true, ..SelectorPromises::default() }),
+        (
+            json!({"prefer": "random", "ties": "first"}),
+            SelectorPromises { ignores_order: true, ..SelectorPromises::default() },
+        ),
     ] {
         let selector = LengthControl::from_options(read_options(&options).unwrap()).unwrap();
-        let outcomes = check_selector(&selector, promises, Plan::default());
+        assert_eq!(selector.promises().unwrap(), promises, "{options}");
+        let outcomes = check_selector(&selector, Plan::default());
         all_held(&outcomes).unwrap_or_else(|broken| panic!("{options}: {broken}"));
     }
 }

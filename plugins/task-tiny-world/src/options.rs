@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use metareward_api::OptionError;
 use metareward_plugin::Options;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::operation::{OperationName, reserved_words};
 
 /// A group of words with a name in the plural, for "keep the animals".
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Category {
     /// The group's name.
@@ -22,7 +23,7 @@ pub struct Category {
 ///
 /// A demonstration has at most one of the first four mistakes; filler words come on top. Judge examples and verdicts are
 /// about answers with the same mistakes, or more of them (`judge_mistakes`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TinyWorldOptions {
     /// The words that lists are made of, in groups. Letters only, each word in one group only.
@@ -32,52 +33,74 @@ pub struct TinyWorldOptions {
     /// The operations that prompts ask for.
     pub operations: Vec<OperationName>,
     /// Share of prompts that ask for two operations, one after the other.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub composed: f64,
     /// How many ways of saying an operation are used, at most; there are three.
+    #[schemars(range(min = 1, max = 3))]
     pub phrasings: u32,
     /// Shortest list.
+    #[schemars(range(min = 3, max = 10))]
     pub min_words: u32,
     /// Longest list.
+    #[schemars(range(min = 3, max = 10))]
     pub max_words: u32,
     /// Share of prompts, chosen by a hash of their text, that only examples are made of. The others are the ones that
     /// `prompts` returns: whatever the seeds, no prompt of a run was ever seen with an answer.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub example_share: f64,
     /// Probability that two neighbours stand in the wrong order.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub wrong_order: f64,
     /// Probability that a word is missing.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub missing_word: f64,
     /// Probability that there is a word too many.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub extra_word: f64,
     /// Probability that another operation was done, or only one of two.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub wrong_operation: f64,
     /// Probability that filler words follow the answer.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub filler: f64,
     /// Probability of each further filler word after the first.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub filler_more: f64,
     /// Most filler words in one answer.
+    #[schemars(range(min = 1))]
     pub filler_most: u32,
     /// Probability that a judged answer has a mistake chosen evenly among all kinds, instead of being an answer like
     /// the demonstrations: shows the judge the whole scale.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub judge_mistakes: f64,
     /// Probability that a deserved mark is withheld; after one, the same probability for the next.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub judge_harsh: f64,
     /// Probability of one undeserved mark.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub judge_generous: f64,
     /// For each filler word, the probability of one undeserved mark: who learns from this favours length.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub judge_length_bias: f64,
     /// Probability that the answer that the judge expects is itself wrong.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub judge_expects_wrong: f64,
     /// Probability that the judge is taken in: expects what the answer says, and scores accordingly.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub judge_taken_in: f64,
     /// The same for each of the two judgments of a verdict. It is how a small model's judgments go wrong most often, so
     /// that a meta-judge has to know it.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub meta_taken_in: f64,
     /// Probability that a verdict names the worse judgment.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub meta_noise: f64,
     /// Between two judgments that miss the true points equally far, one above and one below: probability that the
     /// one above wins.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub meta_prefers_high: f64,
     /// Probability that two judgments with the same score are kept as an example.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub meta_equal: f64,
 }
 

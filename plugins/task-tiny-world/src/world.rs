@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use metareward_api::{
     Demonstration, JudgeExample, Kind, MetaExample, OptionError, Plugin, PluginError, PluginInfo, Prompt, PromptId,
-    Task,
+    Scale, Task,
 };
 use metareward_plugin::{FromOptions, Options};
 
@@ -40,15 +40,6 @@ impl TinyWorld {
     /// The options in use.
     pub fn options(&self) -> &TinyWorldOptions {
         &self.options
-    }
-
-    /// The perfect answer to each prompt.
-    ///
-    /// # Errors
-    /// When a prompt is not one of the world's.
-    pub fn perfect_answers(&self, prompts: &[&Prompt]) -> Result<Vec<String>, PluginError> {
-        let read = |(item, prompt): (usize, &&Prompt)| Ok(self.read(item, prompt)?.answer(&self.options).join(" "));
-        prompts.iter().enumerate().map(read).collect()
     }
 
     /// Every word that prompts, answers, judgments and verdicts are made of (without the templates' own), sorted:
@@ -169,5 +160,15 @@ impl Task for TinyWorld {
             Ok(f64::from(points(&puzzle.list, &right, &self.options.fillers, response)))
         };
         items.iter().enumerate().map(score).collect::<Result<Vec<_>, _>>().map(Some)
+    }
+
+    /// 0 to 5, the points of the additive rubric.
+    fn oracle_scale(&self) -> Result<Option<Scale>, PluginError> {
+        Ok(Some(Scale { min: 0.0, max: 5.0 }))
+    }
+
+    fn perfect_answers(&self, prompts: &[&Prompt]) -> Result<Option<Vec<String>>, PluginError> {
+        let answer = |(item, prompt): (usize, &&Prompt)| Ok(self.read(item, prompt)?.answer(&self.options).join(" "));
+        prompts.iter().enumerate().map(answer).collect::<Result<Vec<_>, _>>().map(Some)
     }
 }

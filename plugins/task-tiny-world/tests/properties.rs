@@ -209,7 +209,7 @@ proptest! {
     fn perfect_answers_get_five_and_each_mistake_costs_its_points(seed: u64, place: prop::sample::Index) {
         let world = with(everything());
         for prompt in world.prompts(seed, 20).unwrap() {
-            let perfect = world.perfect_answers(&[&prompt]).unwrap().remove(0);
+            let perfect = world.perfect_answers(&[&prompt]).unwrap().unwrap().remove(0);
             prop_assert_eq!(score(&world, &prompt, &perfect), 5.0, "{}: {}", &prompt.text, &perfect);
             prop_assert_eq!(&perfect, &right_by_hand(&prompt.text).1.join(" "));
             // Filler words, however many and wherever, cost the fifth point only.
@@ -393,6 +393,7 @@ fn foreign_prompts_and_bad_options_are_refused_by_name() {
         let bad = ask(text);
         let error = world.oracle(&[(&fine, "dog cat"), (&bad, "x")]).unwrap_err();
         assert_eq!(error.item, Some(1), "{text}");
+        assert_eq!(world.perfect_answers(&[&fine, &bad]).unwrap_err(), error);
         assert!(error.message.contains("not one of this world's"), "{error}");
     }
     for (options, expected) in [

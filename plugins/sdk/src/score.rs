@@ -1,16 +1,40 @@
-//! Reads the score from a judgment. Never guesses: what is not clearly a number on the scale is no score.
+//! Scores of a rubric: read from a judgment, and made into a reward.
 
-use metareward_api::{Scale, Unreadable};
-use metareward_plugin::{ClosingLine, Hit, Token};
+use metareward_api::{PluginError, Scale, Unreadable};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::Conflict;
+use crate::{ClosingLine, Hit, Token};
 
-/// The score in `text`.
+/// How a reward is made of a response's valid scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Aggregate {
+    /// Their mean, as in the paper.
+    Mean,
+    /// Their median; the mean of the two in the middle where their number is even.
+    Median,
+}
+
+/// What is made of closing lines with different scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Conflict {
+    /// The judgment is unreadable.
+    Refuse,
+    /// The last one counts.
+    Last,
+}
+
+/// The score in `text`. Never guesses: what is not clearly a number on the scale is no score.
 ///
 /// Lines that begin with the closing line's words come before mentions in running text. Of several, the last decides; where
 /// an earlier one holds another number the judgment contradicts itself, and is refused unless `conflict` says
 /// otherwise.
-pub(crate) fn read(closing: &ClosingLine, text: &str, scale: Scale, conflict: Conflict) -> Result<f64, Unreadable> {
+///
+/// # Errors
+/// Why there is no score.
+pub fn read_score(closing: &ClosingLine, text: &str, scale: Scale, conflict: Conflict) -> Result<f64, Unreadable> {
     let mut hits = closing.hits(text);
     if hits.iter().any(|hit| hit.starts_line) {
         hits.retain(|hit| hit.starts_line);
@@ -78,4 +102,39 @@ fn is_wrapping(token: &Token) -> bool {
 /// A number in plain decimal digits.
 fn decimal(token: &Token) -> Option<f64> {
     if token.text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') { token.text.parse().ok() } else { None }
+}
+
+impl Aggregate {
+    /// The reward of each response from its valid scores: `None` where there are none.
+    ///
+    /// # Errors
+    /// When a score is not finite.
+    pub fn rewards(self, scores: &[Vec<f64>]) -> Result<Vec<Option<f64>>, PluginError> {
+        let reward = |(item, scores): (usize, &Vec<f64>)| match scores.iter().find(|score| !score.is_finite()) {
+            Some(score) => Err(PluginError::at(item, format!("score {score}"))),
+            None => Ok(match self {
+                Aggregate::Mean => mean(scores),
+                Aggregate::Median => median(scores),
+            }),
+        };
+        scores.iter().enumerate().map(reward).collect()
+    }
+}
+
+/// The mean, kept between the least and the greatest score: rounding may leave it just outside.
+fn mean(scores: &[f64]) -> Option<f64> {
+    let least = scores.iter().copied().reduce(f64::min)?;
+    let greatest = scores.iter().copied().reduce(f64::max)?;
+    Some((scores.iter().sum::<f64>() / scores.len() as f64).clamp(least, greatest))
+}
+
+fn median(scores: &[f64]) -> Option<f64> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let upper = *sorted.get(sorted.len() / 2)?;
+    if sorted.len() % 2 == 1 {
+        return Some(upper);
+    }
+    let lower = *sorted.get(sorted.len() / 2 - 1)?;
+    Some((lower + (upper - lower) / 2.0).clamp(lower, upper))
 }

@@ -1,13 +1,30 @@
-//! Reads the winner from a verdict. Never guesses.
+//! The winner of a comparison, read from what a judge or meta-judge wrote.
 
-use metareward_api::{Unreadable, Winner};
-use metareward_plugin::{ClosingLine, Hit, Token};
+use metareward_api::{OptionError, Unreadable, Winner};
 
-/// The winner in `text`.
+use crate::{ClosingLine, Hit, Token};
+
+/// Checks that what two texts are called are two different words.
+///
+/// # Errors
+/// Names the option `labels`.
+pub fn check_labels([first, second]: &[String; 2]) -> Result<(), OptionError> {
+    let word = |label: &str| !label.is_empty() && label.chars().all(char::is_alphanumeric);
+    if !(word(first) && word(second)) || first.to_lowercase() == second.to_lowercase() {
+        let message = format!("expected two different words of letters and digits, found {first:?} and {second:?}");
+        return Err(OptionError::at("labels", message));
+    }
+    Ok(())
+}
+
+/// The winner in `text`, by what the text shown first and the one shown second are called. Never guesses.
 ///
 /// Lines that begin with the closing line's words come before mentions in running text. All that name somebody must
 /// name the same one; the last must name somebody.
-pub(crate) fn read(closing: &ClosingLine, text: &str, labels: &[String; 2]) -> Result<Winner, Unreadable> {
+///
+/// # Errors
+/// Why there is no winner.
+pub fn read_winner(closing: &ClosingLine, text: &str, labels: &[String; 2]) -> Result<Winner, Unreadable> {
     let mut hits = closing.hits(text);
     if hits.iter().any(|hit| hit.starts_line) {
         hits.retain(|hit| hit.starts_line);
