@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use metareward_api::{
-    BattleMatrix, Candidate, Demonstration, DrawPlan, JudgeExample, Kind, Match, Message, MetaExample, MetaJudge,
-    MetaJudgeItem, NoPair, Optimizer, PairLogProbs, Plugin, PluginError, PluginInfo, PositionWins, PreferenceLoss,
-    Prompt, PromptId, Ranker, Rating, Remark, Rubric, RubricItem, Sampler, SamplerItem, Sampling, Scale, Selection,
-    Selector, Task, Unreadable, VerdictSet, Weighed, WeightScope, Winner,
+    Battle, Candidate, Demonstration, DrawPlan, JudgeExample, Kind, Likelihood, Match, Message, MetaExample, MetaJudge,
+    MetaJudgeItem, NextTokens, NoPair, Optimizer, PairLogProbs, Plugin, PluginError, PluginInfo, PositionWins,
+    PreferenceLoss, Prompt, PromptId, Ranker, RankerPromises, RankingProblem, Rating, Remark, Rubric, RubricItem,
+    Sampler, SamplerItem, Sampling, Scale, Selection, Selector, SelectorPromises, Task, Unreadable, VerdictSet,
+    Weighed, WeightScope, Winner,
 };
 use metareward_host::Checked;
 
@@ -30,7 +31,12 @@ fn message<T: std::fmt::Debug>(answer: Result<T, PluginError>) -> String {
 }
 
 impl Ranker for Fixed<Vec<Rating>> {
-    fn rate(&self, _: &[BattleMatrix]) -> Result<Vec<Rating>, PluginError> {
+    fn promises(&self) -> Result<RankerPromises, PluginError> {
+        let likelihood = Likelihood { points: 1.0, regularization: f64::NAN, tie_share: 0.5 };
+        Ok(RankerPromises { likelihood: Some(likelihood), ..RankerPromises::default() })
+    }
+
+    fn rate(&self, _: &[RankingProblem]) -> Result<Vec<Rating>, PluginError> {
         Ok(self.0.clone())
     }
 }
@@ -40,7 +46,8 @@ fn rankers() {
     let rate = |answers: Vec<(Vec<f64>, Vec<Remark>)>| {
         let rating = |(ratings, remarks)| Rating { ratings, converged: true, steps: 1, remarks };
         let ranker: Box<dyn Ranker> = Box::new(Fixed(answers.into_iter().map(rating).collect::<Vec<_>>()));
-        Checked::new(info(Kind::Ranker), ranker).rate(&[BattleMatrix::new(2), BattleMatrix::new(1)])
+        let problem = |players| RankingProblem { players, battles: vec![] };
+        Checked::new(info(Kind::Ranker), ranker).rate(&[problem(2), problem(1)])
     };
     let one = || (vec![1.0], vec![]);
     assert!(rate(vec![(vec![1.0, 2.0], vec![]), one()]).is_ok());
@@ -57,9 +64,18 @@ fn rankers() {
         message(rate(vec![(vec![1.0, 2.0], vec![Remark::Winless(vec![2])]), one()])),
         "item 0: ranker odd answered wrongly in rate: remark `winless: [2]` about 2 players"
     );
+    let ranker: Box<dyn Ranker> = Box::new(Fixed(Vec::<Rating>::new()));
+    assert_eq!(
+        message(Checked::new(info(Kind::Ranker), ranker).promises()),
+        "ranker odd answered wrongly in promises: a likelihood with 1 points, regularisation NaN and tie share 0.5"
+    );
 }
 
 impl Selector for Fixed<(&'static str, Result<Selection, NoPair>)> {
+    fn promises(&self) -> Result<SelectorPromises, PluginError> {
+        Ok(SelectorPromises { rho: Some(1.5), ..SelectorPromises::default() })
+    }
+
     fn length_unit(&self) -> Result<String, PluginError> {
         Ok(self.0.0.to_owned())
     }
@@ -87,6 +103,11 @@ fn selectors() {
         assert_eq!(message(answer), format!("item 0: selector odd answered wrongly in select: {wrong}"));
     }
     assert!(message(select("words", 0, 1, 10)).ends_with("\"words\" is neither \"characters\" nor \"tokens\""));
+    let selector: Box<dyn Selector> = Box::new(Fixed(("tokens", Err(NoPair::EqualScores))));
+    assert_eq!(
+        message(Checked::new(info(Kind::Selector), selector).promises()),
+        "selector odd answered wrongly in promises: rho 1.5 is not from 0 to 1"
+    );
 }
 
 impl Sampler for Fixed<Sampling> {
@@ -117,6 +138,51 @@ fn samplers() {
     }
 }
 
+impl Sampler for Fixed<(Option<u32>, Vec<Vec<f64>>)> {
+    fn plan(&self, _: &[SamplerItem]) -> Result<Vec<Vec<DrawPlan>>, PluginError> {
+        Ok(vec![])
+    }
+
+    fn reshapes(&self) -> Result<Option<u32>, PluginError> {
+        Ok(self.0.0)
+    }
+
+    fn reshape(&self, _: &[NextTokens]) -> Result<Vec<Vec<f64>>, PluginError> {
+        Ok(self.0.1.clone())
+    }
+}
+
+#[test]
+fn samplers_that_reshape() {
+    let sampler = |most, rows: &[&[f64]]| {
+        let sampler: Box<dyn Sampler> =
+            Box::new(Fixed((most, rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>())));
+        Checked::new(info(Kind::Sampler), sampler)
+    };
+    let row = NextTokens { draw: 0, position: 0, tokens: vec![7, 9], logits: vec![1.0, 0.0] };
+    let reshape = |rows: &[&[f64]]| sampler(Some(2), rows).reshape(&[row.clone(), row.clone()]);
+    let good = [0.75, 0.25];
+    assert!(reshape(&[&good, &[1.0, 0.0]]).is_ok());
+    assert!(reshape(&[&good, &[1.0, 1e-7]]).is_ok());
+    assert_eq!(message(reshape(&[&good])), "sampler odd answered wrongly in reshape: 1 answers to 2 items");
+    for (bad, wrong) in [
+        (&[1.0][..], "1 probabilities of 2 tokens"),
+        (&[1.25, -0.25], "probability -0.25 is not a number from 0"),
+        (&[f64::NAN, 1.0], "probability NaN is not a number from 0"),
+        (&[0.75, 0.5], "probabilities that sum to 1.25, not to 1"),
+    ] {
+        assert_eq!(
+            message(reshape(&[&good, bad])),
+            format!("item 1: sampler odd answered wrongly in reshape: {wrong}")
+        );
+    }
+    assert_eq!(sampler(Some(40), &[]).reshapes(), Ok(Some(40)));
+    assert_eq!(
+        message(sampler(Some(0), &[]).reshapes()),
+        "sampler odd answered wrongly in reshapes: it reshapes, but wants to see no token"
+    );
+}
+
 /// A rubric's answers: scale, conversation, score, reward.
 type RubricAnswers = (Scale, Vec<Message>, Result<f64, Unreadable>, Option<f64>);
 
@@ -127,6 +193,10 @@ impl Rubric for Fixed<RubricAnswers> {
 
     fn criteria(&self) -> Result<String, PluginError> {
         Err(PluginError::new("no idea"))
+    }
+
+    fn compares(&self) -> Result<bool, PluginError> {
+        Ok(true)
     }
 
     fn render(&self, items: &[RubricItem<'_>]) -> Result<Vec<Vec<Message>>, PluginError> {
@@ -149,8 +219,9 @@ fn rubrics() {
         Checked::new(info(Kind::Rubric), rubric)
     };
     let good = rubric(5.0, vec![Message::user("?")], Ok(5.0), Some(1.0));
-    let item = [RubricItem { prompt: "", response: "" }];
+    let item = [RubricItem { prompt: "", response: "", opponent: None }];
     assert!(good.scale().is_ok() && good.render(&item).is_ok());
+    assert_eq!(good.compares(), Ok(true));
     assert!(good.parse(&[""]).is_ok() && good.aggregate(&[vec![1.0]]).is_ok());
     assert_eq!(message(good.criteria()), "rubric odd failed in criteria: no idea");
     assert_eq!(
@@ -199,20 +270,21 @@ impl MetaJudge for Fixed<(Match, Weighed)> {
 
 #[test]
 fn meta_judges() {
-    let judge = |first, second, weight: f64, players: usize, wins: Vec<f64>| {
-        let weighed = Weighed { weights: [weight, 0.5], battles: BattleMatrix { players, wins } };
+    let judge = |first, second, weight: f64, battles: Vec<Battle>| {
+        let weighed = Weighed { weights: [weight, 0.5], battles };
         let judge: Box<dyn MetaJudge> = Box::new(Fixed((Match { first, second }, weighed)));
         Checked::new(info(Kind::MetaJudge), judge)
     };
     let weigh = |judge: &Checked<dyn MetaJudge>| {
         judge.weigh(&[VerdictSet { players: 2, verdicts: vec![] }], &[PositionWins::default()])
     };
-    let good = judge(0, 1, 0.5, 2, vec![0.0, 1.0, 1.0, 0.0]);
+    let battle = Battle { left: 0, right: 1, left_wins: 1.0, right_wins: 0.5, ties: 0.0 };
+    let good = judge(0, 1, 0.5, vec![battle, battle]);
     assert!(good.schedule(&[2]).is_ok() && weigh(&good).is_ok());
     assert_eq!(message(good.parse(&["a"])), "meta-judge odd answered wrongly in parse: 0 answers to 1 items");
     for (first, second) in [(1, 1), (0, 2)] {
         assert_eq!(
-            message(judge(first, second, 0.5, 2, vec![]).schedule(&[3, 2])),
+            message(judge(first, second, 0.5, vec![]).schedule(&[3, 2])),
             format!(
                 "item {}: meta-judge odd answered wrongly in schedule: a match of {first} against {second} among {} judgments",
                 if first == second { 0 } else { 1 },
@@ -221,10 +293,12 @@ fn meta_judges() {
         );
     }
     for (judge, wrong) in [
-        (judge(0, 1, 0.5, 2, vec![0.0; 3]), "3 weights of 2 players, not 2"),
-        (judge(0, 1, f64::NAN, 2, vec![0.0; 4]), "weight NaN is not a number from 0"),
-        (judge(0, 1, 0.5, 2, vec![0.0, -1.0, 0.0, 0.0]), "weight -1 is not a number from 0"),
-        (judge(0, 1, 0.5, 2, vec![0.0, 0.0, 0.0, 1.0]), "judgment 1 has a battle with itself"),
+        (judge(0, 1, f64::NAN, vec![battle]), "weight NaN is not a number from 0"),
+        (judge(0, 1, 0.5, vec![battle, Battle { left_wins: -1.0, ..battle }]), "weight -1 is not a number from 0"),
+        (judge(0, 1, 0.5, vec![Battle { right_wins: f64::INFINITY, ..battle }]), "weight inf is not a number from 0"),
+        (judge(0, 1, 0.5, vec![Battle { ties: f64::NAN, ..battle }]), "weight NaN is not a number from 0"),
+        (judge(0, 1, 0.5, vec![Battle { left: 1, ..battle }]), "a battle of 1 against 1 among 2 judgments"),
+        (judge(0, 1, 0.5, vec![Battle { right: 2, ..battle }]), "a battle of 0 against 2 among 2 judgments"),
     ] {
         assert_eq!(message(weigh(&judge)), format!("item 0: meta-judge odd answered wrongly in weigh: {wrong}"));
     }
@@ -297,6 +371,14 @@ impl Task for Fixed<(Vec<&'static str>, f64)> {
     fn oracle(&self, items: &[(&Prompt, &str)]) -> Result<Option<Vec<f64>>, PluginError> {
         Ok(Some(vec![self.0.1; items.len()]))
     }
+
+    fn oracle_scale(&self) -> Result<Option<Scale>, PluginError> {
+        Ok(Some(Scale { min: 0.0, max: if self.0.0.is_empty() { f64::NAN } else { 5.0 } }))
+    }
+
+    fn perfect_answers(&self, _: &[&Prompt]) -> Result<Option<Vec<String>>, PluginError> {
+        Ok(Some(vec!["perfect".into()]))
+    }
 }
 
 #[test]
@@ -322,7 +404,20 @@ fn tasks() {
         "item 1: task odd answered wrongly in prompts: a second prompt named \"a\""
     );
     assert_eq!(
-        message(task(vec![], f64::NAN).oracle(&[(&prompts[0], "")])),
+        message(task(vec!["a"], f64::NAN).oracle(&[(&prompts[0], "")])),
         "item 0: task odd answered wrongly in oracle: NaN points"
+    );
+    assert_eq!(
+        message(task(vec!["a"], 6.0).oracle(&[(&prompts[0], "")])),
+        "item 0: task odd answered wrongly in oracle: 6 points, off the scale from 0 to 5"
+    );
+    assert_eq!(
+        message(task(vec![], 5.0).oracle_scale()),
+        "task odd answered wrongly in oracle_scale: a scale from 0 to NaN"
+    );
+    assert!(good.perfect_answers(&[&prompts[0]]).is_ok());
+    assert_eq!(
+        message(good.perfect_answers(&[&prompts[0], &prompts[1]])),
+        "task odd answered wrongly in perfect_answers: 1 answers to 2 items"
     );
 }

@@ -1,53 +1,85 @@
 //! The hard cases, kind by kind. Every strategy shrinks towards the simple case.
 
-use metareward_api::{BattleMatrix, Candidate, Match, PairLogProbs, SamplerItem, VerdictSet, Winner};
+use metareward_api::{
+    Battle, Candidate, Match, NextTokens, PairLogProbs, RankingProblem, SamplerItem, VerdictSet, Winner,
+};
 use proptest::{collection::vec, prelude::*, sample::select};
 
-/// A battle matrix of 0 to 7 players: none, one, no battles, ties, undefeated, winless, disconnected, huge counts.
-pub fn battles() -> impl Strategy<Value = BattleMatrix> {
-    let weights = || select(vec![0.0, 0.0, 0.0, 1.0, 0.5, 0.3125, 3.0, 40.0, 1e6]);
-    (0usize..8)
-        .prop_flat_map(move |players| {
-            let shape = select(vec![Shape::Any, Shape::Ties, Shape::Ladder, Shape::Parts, Shape::RoundRobin]);
-            (Just(players), vec(weights(), players * players), shape)
-        })
-        .prop_map(|(players, cells, shape)| {
-            let mut battles = BattleMatrix::new(players);
-            for row in 0..players {
-                for column in (0..players).filter(|column| *column != row) {
-                    let own = cells.get(row * players + column).copied().unwrap_or(0.0);
-                    let upper = cells.get(row.min(column) * players + row.max(column)).copied().unwrap_or(0.0);
-                    battles.add(
-                        row,
-                        column,
-                        match shape {
-                            Shape::Any => own,
-                            // Every battle a tie.
-                            Shape::Ties => upper,
-                            // Nobody ever loses to a later player.
-                            Shape::Ladder if row < column => own,
-                            Shape::Ladder => 0.0,
-                            // The even and the odd never meet.
-                            Shape::Parts if row % 2 == column % 2 => own,
-                            Shape::Parts => 0.0,
-                            // Everyone has beaten everyone.
-                            Shape::RoundRobin => own.min(40.0) + 0.25,
-                        },
-                    );
-                }
-            }
-            battles
-        })
+/// A problem of 0 to 7 players: none, one, no battles, ties, undefeated, winless, disconnected, huge counts, players
+/// who meet again and again in either place.
+pub fn ranking_problem() -> impl Strategy<Value = RankingProblem> {
+    let weight = || select(vec![0.0, 0.0, 1.0, 0.5, 0.3125, 3.0, 40.0, 1e6]);
+    let tie = || select(vec![0.0, 0.0, 0.0, 1.0, 0.5, 2.0]);
+    let shape = select(vec![Shape::Any, Shape::Ties, Shape::Ladder, Shape::Parts, Shape::RoundRobin]);
+    (0u32..8, shape).prop_flat_map(move |(players, shape)| {
+        let count = if players < 2 { 0..1 } else { 0..18 };
+        let one = (0..players.max(1), 1..players.max(2), weight(), weight(), tie()).prop_map(
+            move |(left, apart, left_wins, right_wins, ties)| {
+                let right = (left + apart) % players.max(1);
+                Battle { left, right, left_wins, right_wins, ties }
+            },
+        );
+        vec(one, count).prop_map(move |battles| RankingProblem { players, battles: shape.bend(players, battles) })
+    })
 }
 
-/// What [`battles`] are like.
+/// What a [`ranking_problem`] is like.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
+    /// As it comes.
     Any,
+    /// Nobody ever wins.
     Ties,
+    /// Nobody ever loses to a later player.
     Ladder,
+    /// The even and the odd never meet.
     Parts,
+    /// Everyone has beaten everyone.
     RoundRobin,
+}
+
+impl Shape {
+    fn bend(self, players: u32, battles: Vec<Battle>) -> Vec<Battle> {
+        let each = |change: fn(Battle) -> Battle| battles.iter().copied().map(change).collect();
+        match self {
+            Shape::Any => battles,
+            Shape::Ties => each(|battle| Battle { left_wins: 0.0, right_wins: 0.0, ties: battle.ties + 1.0, ..battle }),
+            Shape::Ladder => each(|battle| {
+                let won = battle.left_wins.max(battle.right_wins);
+                let (left_wins, right_wins) = if battle.left < battle.right { (won, 0.0) } else { (0.0, won) };
+                Battle { left_wins, right_wins, ties: 0.0, ..battle }
+            }),
+            Shape::Parts => battles.into_iter().filter(|battle| battle.left % 2 == battle.right % 2).collect(),
+            Shape::RoundRobin => {
+                let all = (0..players).flat_map(|left| (left + 1..players).map(move |right| (left, right)));
+                let meet = |(left, right)| Battle { left, right, left_wins: 0.25, right_wins: 0.25, ties: 0.0 };
+                all.map(meet).chain(battles).collect()
+            }
+        }
+    }
+}
+
+/// A problem that no ranker may rate: one battle names a player that is not there, one player twice, or a weight that is
+/// negative or not finite.
+pub fn unratable_problem() -> impl Strategy<Value = RankingProblem> {
+    let bad = select(vec![f64::NAN, f64::INFINITY, -1.0]);
+    (ranking_problem(), any::<prop::sample::Index>(), 0usize..6, bad).prop_map(|(mut problem, place, fault, bad)| {
+        let place = place.index(problem.battles.len() + 1);
+        let battle =
+            Battle { left: 0, right: problem.players.saturating_sub(1).min(1), left_wins: 1.0, ..Battle::default() };
+        problem.battles.insert(place, battle);
+        if let Some(battle) = problem.battles.get_mut(place) {
+            match fault {
+                0 => battle.left_wins = bad,
+                1 => battle.right_wins = bad,
+                2 => battle.ties = bad,
+                3 => battle.left = problem.players,
+                4 => battle.right = u32::MAX,
+                _ => battle.right = battle.left,
+            }
+        }
+        problem
+    })
 }
 
 /// A permutation of `0..n`.
@@ -159,4 +191,22 @@ pub fn extreme_pair() -> impl Strategy<Value = PairLogProbs> {
 pub fn sampler_item() -> impl Strategy<Value = SamplerItem> {
     (select(vec![0u32, 1, 300, 100_000]), select(vec![0u32, 1, 7, 11]))
         .prop_map(|(characters, draws)| SamplerItem { characters, draws })
+}
+
+/// Logits of 1 to 11 tokens: ordinary, equal, far apart, at the ends of what f32 holds.
+pub fn logits() -> impl Strategy<Value = Vec<f64>> {
+    let ordinary = || (-4000i32..4000).prop_map(|thousandths| f64::from(thousandths) / 1000.0);
+    let one = prop_oneof![4 => ordinary(), 2 => select(vec![0.0, 1.0, -1.0, 2.5]), 1 => select(vec![-80.0, 80.0, 3e4, -3e38, 3e38])];
+    vec(one, 1..12)
+}
+
+/// An answer's most probable next tokens, as a sampler that reshapes is shown them: up to `most`, most probable first.
+pub fn next_tokens(most: usize) -> impl Strategy<Value = NextTokens> {
+    (logits(), 0u32..4, select(vec![0u32, 1, 700]), 0u32..1000).prop_map(move |(mut logits, draw, position, first)| {
+        logits.sort_by(|a, b| b.total_cmp(a));
+        logits.truncate(most.max(1));
+        // Ids without order, all different.
+        let tokens = (0u32..).take(logits.len()).map(|index| first + (index * 7) % 13).collect();
+        NextTokens { draw, position, tokens, logits }
+    })
 }

@@ -7,6 +7,7 @@ use proptest::{
     strategy::Strategy,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
+use serde::Serialize;
 
 /// How many cases to try, and from which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,9 @@ impl Default for Plan {
     }
 }
 
-/// Whether a law holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Whether a law holds. As JSON: `{"result": "held"}`, or `result` and `detail`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", content = "detail", rename_all = "kebab-case")]
 pub enum Finding {
     /// In all cases tried.
     Held,
@@ -40,7 +42,7 @@ pub enum Finding {
 }
 
 /// One law and what was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LawOutcome {
     /// The law, as a sentence.
     pub law: &'static str,
@@ -107,25 +109,6 @@ pub(crate) fn law<S: Strategy>(
         Err(TestError::Abort(reason)) => Finding::NotChecked(reason.message().to_owned()),
     };
     LawOutcome { law, finding, seed: plan.seed }
-}
-
-/// The law of all kinds: a call repeats to the bit, and no item of a batch influences another.
-pub(crate) fn pure_law<S, I, O>(plan: Plan, items: S, call: impl Fn(&[I]) -> Result<Vec<O>, PluginError>) -> LawOutcome
-where
-    S: Strategy<Value = Vec<I>>,
-    I: Debug,
-    O: Debug,
-{
-    law("the same call gives the same answer, and no item of a batch influences another", plan, items, |items| {
-        let all = call(&items).map_err(failed)?;
-        let again = call(&items).map_err(failed)?;
-        equal("the second call", &format!("{again:?}"), &format!("{all:?}"))?;
-        let mut single = Vec::new();
-        for item in &items {
-            single.extend(call(std::slice::from_ref(item)).map_err(failed)?);
-        }
-        equal("item by item", &format!("{single:?}"), &format!("{all:?}"))
-    })
 }
 
 /// A failing call, as the reason of a broken law.

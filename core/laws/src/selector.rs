@@ -1,106 +1,127 @@
 //! Laws of selectors.
 
-use metareward_api::{Candidate, NoPair, PluginError, Selection, Selector};
-use proptest::{collection::vec, prelude::*};
+use metareward_api::{Candidate, Kind, NoPair, PluginError, Selection, Selector, SelectorPromises};
+use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
+    all_kinds::{self, ABOUT, PURE, TRACELESS},
     generators::{candidates, permutation},
-    outcome::{LawOutcome, Plan, ensure, equal, failed, law, only, pure_law},
+    outcome::{LawOutcome, Plan, ensure, equal, failed, law, only},
 };
 
-/// What not every honest selector promises.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SelectorPromises {
-    /// The tiers of the paper's section 2, step 4, with this rho: chosen is the shortest of the upper one, rejected
-    /// the longest of the lower one.
-    pub rho: Option<f64>,
-    /// No chosen text is longer than this.
-    pub max_chosen_length: Option<u32>,
-    /// Permuting the candidates changes nothing but the index.
-    pub ignores_order: bool,
-}
+const SIDES: &str = "chosen and rejected are two candidates, and the chosen one scores higher";
+const LENGTHS: &str = "lengths are those of the candidates, in the selector's unit";
+const EQUALS: &str = "equal scores give no pair, nor do fewer than two candidates";
+const TIERS: &str = "chosen is the shortest of the upper tier, rejected the longest of the lower one";
+const BEST_WORST: &str = "with rho 0 a best candidate meets a worst one";
+const LIMIT: &str = "no chosen text is over the limit";
+const ORDER: &str = "permuting the candidates changes nothing but the index";
+const REFUSED: &str = "a score that is not finite is refused";
+const LARGER_RHO: &str = "a larger rho never lengthens the chosen text nor shortens the rejected one";
+
+pub(crate) const LAWS: &[&str] =
+    &[ABOUT, SIDES, LENGTHS, EQUALS, TIERS, BEST_WORST, LIMIT, ORDER, REFUSED, PURE, TRACELESS];
 
 /// Scores no further apart are equal.
 const ROUNDING: f64 = 1e-9;
 
-/// Checks all laws of selectors.
-pub fn check_selector(selector: &dyn Selector, promises: SelectorPromises, plan: Plan) -> Vec<LawOutcome> {
-    let tiers = "chosen is the shortest of the upper tier, rejected the longest of the lower one";
-    let limit = "no chosen text is over the limit";
-    let order = "permuting the candidates changes nothing but the index";
+/// Checks all laws of selectors. What it promises ([`Selector::promises`]) is checked, and nothing else of that.
+pub fn check_selector(selector: &dyn Selector, plan: Plan) -> Vec<LawOutcome> {
+    let promises = selector.promises().unwrap_or_default();
+    let no_rho = "the selector promises no rho";
     vec![
-        law("chosen and rejected are two candidates, and the chosen one scores higher", plan, candidates(), |group| {
-            let Ok(selection) = select(selector, &group)? else { return Ok(()) };
+        all_kinds::about(plan, Kind::Selector, selector, || {
+            unit(selector)?;
+            Ok(sensible(selector.promises()?)?)
+        }),
+        law(SIDES, plan, candidates(), |group| {
+            let Ok(selection) = pick(selector, &group)? else { return Ok(()) };
             let (chosen, rejected) = sides(&group, &selection)?;
             ensure(selection.chosen != selection.rejected, || format!("{selection:?}"))?;
             ensure(chosen.score > rejected.score, || format!("{chosen:?} chosen over {rejected:?}"))
         }),
-        law("lengths are those of the candidates, in the selector's unit", plan, candidates(), |group| {
-            let Ok(selection) = select(selector, &group)? else { return Ok(()) };
+        law(LENGTHS, plan, candidates(), |group| {
+            let Ok(selection) = pick(selector, &group)? else { return Ok(()) };
             let (chosen, rejected) = sides(&group, &selection)?;
             equal("length of chosen", &selection.chosen_length, &length(selector, chosen)?)?;
             equal("length of rejected", &selection.rejected_length, &length(selector, rejected)?)
         }),
-        law(
-            "equal scores give no pair, nor do fewer than two candidates",
-            plan,
-            (candidates(), prop::sample::select(vec![0.0, 5.0, 1e3 / 3.0])),
-            |(mut group, score)| {
-                for candidate in &mut group {
-                    candidate.score = score;
-                }
-                let expected = if group.len() < 2 { NoPair::TooFewCandidates } else { NoPair::EqualScores };
-                equal("selection", &select(selector, &group)?, &Err(expected))
-            },
-        ),
+        law(EQUALS, plan, (candidates(), select(vec![0.0, 5.0, 1e3 / 3.0])), |(mut group, score)| {
+            for candidate in &mut group {
+                candidate.score = score;
+            }
+            let found = pick(selector, &group)?;
+            ensure(found.is_err(), || format!("{found:?}"))?;
+            group.truncate(1);
+            equal("selection from one at most", &pick(selector, &group)?, &Err(NoPair::TooFewCandidates))
+        }),
         match promises.rho {
-            Some(rho) => law(tiers, plan, candidates(), |group| in_tiers(selector, &group, rho)),
-            None => LawOutcome::not_checked(tiers, plan, "the selector promises no rho"),
+            Some(rho) => law(TIERS, plan, candidates(), |group| in_tiers(selector, &group, rho)),
+            None => LawOutcome::not_checked(TIERS, plan, no_rho),
+        },
+        match promises.rho {
+            Some(0.0) => law(BEST_WORST, plan, candidates(), |group| best_against_worst(selector, &group)),
+            Some(_) => LawOutcome::not_checked(BEST_WORST, plan, "the selector's rho is another one"),
+            None => LawOutcome::not_checked(BEST_WORST, plan, no_rho),
         },
         match promises.max_chosen_length {
-            Some(limit_length) => law(limit, plan, candidates(), |group| match select(selector, &group)? {
-                Ok(selection) => ensure(selection.chosen_length <= limit_length, || format!("{selection:?}")),
+            Some(most) => law(LIMIT, plan, candidates(), |group| match pick(selector, &group)? {
+                Ok(selection) => ensure(selection.chosen_length <= most, || format!("{selection:?}")),
                 Err(_) => Ok(()),
             }),
-            None => LawOutcome::not_checked(limit, plan, "the selector promises no limit"),
+            None => LawOutcome::not_checked(LIMIT, plan, "the selector promises no limit"),
         },
         if promises.ignores_order {
             let permuted = candidates().prop_flat_map(|group| (permutation(group.len()), Just(group)));
-            law(order, plan, permuted, |(order, group)| permutes(selector, &group, &order))
+            law(ORDER, plan, permuted, |(order, group)| permutes(selector, &group, &order))
         } else {
-            LawOutcome::not_checked(order, plan, "the selector says that order matters")
+            LawOutcome::not_checked(ORDER, plan, "the selector says that order matters")
         },
-        law(
-            "a score that is not finite is refused",
+        law(REFUSED, plan, spoiled(), |group| {
+            ensure(selector.select(&[group]).is_err(), || "it was accepted".to_owned())
+        }),
+        all_kinds::pure(plan, vec(candidates(), 0..4), |groups| selector.select(groups)),
+        all_kinds::traceless(
             plan,
-            (candidates(), prop::sample::select(vec![f64::NAN, f64::INFINITY])),
-            |(mut group, bad)| {
-                let Some(last) = group.last_mut() else { return Ok(()) };
-                last.score = bad;
-                ensure(selector.select(&[group]).is_err(), || format!("{bad} was accepted"))
-            },
+            vec(candidates(), 0..4),
+            prop_oneof![candidates(), spoiled()].prop_map(|group| vec![group]),
+            |groups| selector.select(groups),
         ),
-        pure_law(plan, vec(candidates(), 0..4), |groups| selector.select(groups)),
     ]
 }
 
-/// Checks that a larger rho never lengthens the chosen text nor shortens the rejected one. `make` makes the
-/// selector with a rho and without a length limit.
+/// Checks what ties selectors of different rho together: a larger rho never lengthens the chosen text, and rho 0 is best
+/// against worst. `make` makes the selector with a rho and without a length limit.
 pub fn check_selector_family(
     make: &dyn Fn(f64) -> Result<Box<dyn Selector>, PluginError>,
     plan: Plan,
 ) -> Vec<LawOutcome> {
     let rho = || (0u32..=100).prop_map(|hundredths| f64::from(hundredths) / 100.0);
-    let words = "a larger rho never lengthens the chosen text nor shortens the rejected one";
-    vec![law(words, plan, (candidates(), rho(), rho()), |(group, a, b)| {
-        let (smaller, larger) = (make(a.min(b)).map_err(failed)?, make(a.max(b)).map_err(failed)?);
-        let (Ok(before), Ok(after)) = (select(&*smaller, &group)?, select(&*larger, &group)?) else { return Ok(()) };
-        let holds = after.chosen_length <= before.chosen_length && after.rejected_length >= before.rejected_length;
-        ensure(holds, || format!("{before:?} became {after:?}"))
-    })]
+    vec![
+        law(LARGER_RHO, plan, (candidates(), rho(), rho()), |(group, a, b)| {
+            let (smaller, larger) = (make(a.min(b)).map_err(failed)?, make(a.max(b)).map_err(failed)?);
+            let (Ok(before), Ok(after)) = (pick(&*smaller, &group)?, pick(&*larger, &group)?) else { return Ok(()) };
+            let holds = after.chosen_length <= before.chosen_length && after.rejected_length >= before.rejected_length;
+            ensure(holds, || format!("{before:?} became {after:?}"))
+        }),
+        law(BEST_WORST, plan, candidates(), |group| best_against_worst(&*make(0.0).map_err(failed)?, &group)),
+    ]
 }
 
-fn select(selector: &dyn Selector, group: &Vec<Candidate>) -> Result<Result<Selection, NoPair>, String> {
+/// A group with one score that is not finite.
+pub(crate) fn spoiled() -> impl Strategy<Value = Vec<Candidate>> {
+    let bad = select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+    (candidates(), any::<prop::sample::Index>(), bad).prop_map(|(mut group, place, score)| {
+        group.insert(place.index(group.len() + 1), Candidate { score, characters: 1, tokens: 1, tie_break: 0 });
+        group
+    })
+}
+
+fn sensible(promises: SelectorPromises) -> Result<(), String> {
+    ensure(promises.rho.is_none_or(|rho| (0.0..=1.0).contains(&rho)), || format!("{promises:?}"))
+}
+
+fn pick(selector: &dyn Selector, group: &Vec<Candidate>) -> Result<Result<Selection, NoPair>, String> {
     only(selector.select(std::slice::from_ref(group)))
 }
 
@@ -109,19 +130,35 @@ fn sides<'a>(group: &'a [Candidate], selection: &Selection) -> Result<(&'a Candi
     Ok((side(selection.chosen)?, side(selection.rejected)?))
 }
 
-fn length(selector: &dyn Selector, candidate: &Candidate) -> Result<u32, String> {
+/// Whether lengths are in tokens.
+fn unit(selector: &dyn Selector) -> Result<bool, String> {
     match selector.length_unit().map_err(failed)?.as_str() {
-        "characters" => Ok(candidate.characters),
-        "tokens" => Ok(candidate.tokens),
+        "characters" => Ok(false),
+        "tokens" => Ok(true),
         other => Err(format!("unknown unit {other:?}")),
     }
 }
 
-fn in_tiers(selector: &dyn Selector, group: &Vec<Candidate>, rho: f64) -> Result<(), String> {
-    let Ok(selection) = select(selector, group)? else { return Ok(()) };
+fn length(selector: &dyn Selector, candidate: &Candidate) -> Result<u32, String> {
+    Ok(if unit(selector)? { candidate.tokens } else { candidate.characters })
+}
+
+/// Highest and lowest score.
+fn ends(group: &[Candidate]) -> (f64, f64) {
+    let scores = || group.iter().map(|candidate| candidate.score);
+    (scores().fold(f64::NEG_INFINITY, f64::max), scores().fold(f64::INFINITY, f64::min))
+}
+
+fn best_against_worst(selector: &dyn Selector, group: &Vec<Candidate>) -> Result<(), String> {
+    let Ok(selection) = pick(selector, group)? else { return Ok(()) };
     let (chosen, rejected) = sides(group, &selection)?;
-    let best = group.iter().map(|candidate| candidate.score).fold(f64::NEG_INFINITY, f64::max);
-    let worst = group.iter().map(|candidate| candidate.score).fold(f64::INFINITY, f64::min);
+    equal("scores of chosen and rejected", &(chosen.score, rejected.score), &ends(group))
+}
+
+fn in_tiers(selector: &dyn Selector, group: &Vec<Candidate>, rho: f64) -> Result<(), String> {
+    let Ok(selection) = pick(selector, group)? else { return Ok(()) };
+    let (chosen, rejected) = sides(group, &selection)?;
+    let (best, worst) = ends(group);
     let floor = (1.0 - rho) * best + rho * worst;
     let ceiling = (1.0 - rho) * worst + rho * best;
     ensure(chosen.score >= floor - ROUNDING, || format!("chosen scores {}, below {floor}", chosen.score))?;
@@ -144,7 +181,7 @@ fn permutes(selector: &dyn Selector, group: &Vec<Candidate>, order: &[usize]) ->
         Ok(selection) => sides(group, &selection).map(|(chosen, rejected)| Ok((chosen.clone(), rejected.clone()))),
         Err(reason) => Ok(Err(reason)),
     };
-    let before = named(group, select(selector, group)?)?;
-    let after = named(&permuted, select(selector, &permuted)?)?;
+    let before = named(group, pick(selector, group)?)?;
+    let after = named(&permuted, pick(selector, &permuted)?)?;
     equal("selection of the permuted candidates", &after, &before)
 }

@@ -1,13 +1,17 @@
-//! Meta-judges: matches between judgments that exist, square battle matrices of finite weights.
+//! Meta-judges: matches and battles between two judgments that exist, with finite weights.
 
 use metareward_api::{
-    Match, Message, MetaJudge, MetaJudgeItem, PluginError, PositionWins, Unreadable, VerdictSet, Weighed, WeightScope,
-    Winner,
+    Battle, Match, Message, MetaJudge, MetaJudgeItem, MetaJudgePromises, PluginError, PositionWins, Unreadable,
+    VerdictSet, Weighed, WeightScope, Winner,
 };
 
 use super::Checked;
 
 impl MetaJudge for Checked<dyn MetaJudge> {
+    fn promises(&self) -> Result<MetaJudgePromises, PluginError> {
+        self.call("promises").answer(self.inner.promises())
+    }
+
     fn scope(&self) -> Result<WeightScope, PluginError> {
         self.call("scope").answer(self.inner.scope())
     }
@@ -49,18 +53,15 @@ impl MetaJudge for Checked<dyn MetaJudge> {
         let weighed = call.answer(self.inner.weigh(sets, wins))?;
         call.length(weighed.len(), sets.len())?;
         for (item, (weighed, set)) in weighed.iter().zip(sets).enumerate() {
-            let players = set.players as usize;
-            let battles = &weighed.battles;
-            if battles.players != players || battles.wins.len() != players * players {
-                let what = format!("{} weights of {} players, not {players}", battles.wins.len(), battles.players);
+            let weights = weighed.battles.iter().flat_map(|b| [b.left_wins, b.right_wins, b.ties]);
+            let unfit = |weight: &f64| !(weight.is_finite() && *weight >= 0.0);
+            if let Some(weight) = weighed.weights.into_iter().chain(weights).find(unfit) {
+                return Err(call.wrong_at(item, &format!("weight {weight} is not a number from 0")));
+            }
+            let bad = weighed.battles.iter().find(|b| b.left == b.right || b.left.max(b.right) >= set.players);
+            if let Some(Battle { left, right, .. }) = bad {
+                let what = format!("a battle of {left} against {right} among {} judgments", set.players);
                 return Err(call.wrong_at(item, &what));
-            }
-            let numbers = weighed.weights.iter().chain(&battles.wins);
-            if let Some(number) = numbers.into_iter().find(|number| !(number.is_finite() && **number >= 0.0)) {
-                return Err(call.wrong_at(item, &format!("weight {number} is not a number from 0")));
-            }
-            if let Some(player) = (0..players).find(|player| battles.get(*player, *player) != 0.0) {
-                return Err(call.wrong_at(item, &format!("judgment {player} has a battle with itself")));
             }
         }
         Ok(weighed)

@@ -1,10 +1,14 @@
 //! Optimizers: a finite number per pair in every vector.
 
-use metareward_api::{Optimizer, PairLogProbs, PluginError, PreferenceLoss};
+use metareward_api::{Optimizer, OptimizerPromises, PairLogProbs, PluginError, PreferenceLoss};
 
 use super::Checked;
 
 impl Optimizer for Checked<dyn Optimizer> {
+    fn promises(&self) -> Result<OptimizerPromises, PluginError> {
+        self.call("promises").answer(self.inner.promises())
+    }
+
     fn needs_reference(&self) -> Result<bool, PluginError> {
         self.call("needs_reference").answer(self.inner.needs_reference())
     }

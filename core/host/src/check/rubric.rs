@@ -18,6 +18,10 @@ impl Rubric for Checked<dyn Rubric> {
         self.call("criteria").answer(self.inner.criteria())
     }
 
+    fn compares(&self) -> Result<bool, PluginError> {
+        self.call("compares").answer(self.inner.compares())
+    }
+
     fn render(&self, items: &[RubricItem<'_>]) -> Result<Vec<Vec<Message>>, PluginError> {
         let call = self.call("render");
         let conversations = call.answer(self.inner.render(items))?;

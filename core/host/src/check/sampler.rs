@@ -1,6 +1,6 @@
-//! Samplers: one plan per draw, every parameter in its range.
+//! Samplers: one plan per draw, every parameter in its range, probabilities that add up to 1.
 
-use metareward_api::{DrawPlan, PluginError, Sampler, SamplerItem, Sampling};
+use metareward_api::{DrawPlan, NextTokens, PluginError, Sampler, SamplerItem, Sampling};
 
 use super::Checked;
 
@@ -19,7 +19,38 @@ impl Sampler for Checked<dyn Sampler> {
         }
         Ok(plans)
     }
+
+    fn reshapes(&self) -> Result<Option<u32>, PluginError> {
+        let call = self.call("reshapes");
+        match call.answer(self.inner.reshapes())? {
+            Some(0) => Err(call.wrong("it reshapes, but wants to see no token")),
+            most => Ok(most),
+        }
+    }
+
+    fn reshape(&self, rows: &[NextTokens]) -> Result<Vec<Vec<f64>>, PluginError> {
+        let call = self.call("reshape");
+        let reshaped = call.answer(self.inner.reshape(rows))?;
+        call.length(reshaped.len(), rows.len())?;
+        for (index, (probabilities, row)) in reshaped.iter().zip(rows).enumerate() {
+            let (found, tokens) = (probabilities.len(), row.tokens.len());
+            if found != tokens {
+                return Err(call.wrong_at(index, &format!("{found} probabilities of {tokens} tokens")));
+            }
+            if let Some(bad) = probabilities.iter().find(|p| !(p.is_finite() && **p >= 0.0)) {
+                return Err(call.wrong_at(index, &format!("probability {bad} is not a number from 0")));
+            }
+            let sum: f64 = probabilities.iter().sum();
+            if (sum - 1.0).abs() > ROUNDING {
+                return Err(call.wrong_at(index, &format!("probabilities that sum to {sum}, not to 1")));
+            }
+        }
+        Ok(reshaped)
+    }
 }
+
+/// How far a sum of probabilities may be from 1.
+const ROUNDING: f64 = 1e-6;
 
 fn fault(sampling: &Sampling) -> Option<String> {
     let Sampling { temperature, top_p, top_k, min_p, max_tokens, stop } = sampling;

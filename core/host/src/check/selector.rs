@@ -1,10 +1,19 @@
 //! Selectors: two different candidates that exist, with the lengths that they have.
 
-use metareward_api::{Candidate, NoPair, PluginError, Selection, Selector};
+use metareward_api::{Candidate, NoPair, PluginError, Selection, Selector, SelectorPromises};
 
 use super::Checked;
 
 impl Selector for Checked<dyn Selector> {
+    fn promises(&self) -> Result<SelectorPromises, PluginError> {
+        let call = self.call("promises");
+        let promises = call.answer(self.inner.promises())?;
+        match promises.rho {
+            Some(rho) if !(0.0..=1.0).contains(&rho) => Err(call.wrong(&format!("rho {rho} is not from 0 to 1"))),
+            _ => Ok(promises),
+        }
+    }
+
     fn length_unit(&self) -> Result<String, PluginError> {
         let call = self.call("length_unit");
         let unit = call.answer(self.inner.length_unit())?;

@@ -1,8 +1,8 @@
-//! Tasks: distinct prompts with text, no more than asked for, finite points.
+//! Tasks: distinct prompts with text, no more than asked for, finite points on the oracle's scale.
 
 use std::collections::BTreeSet;
 
-use metareward_api::{Demonstration, JudgeExample, MetaExample, PluginError, Prompt, Task};
+use metareward_api::{Demonstration, JudgeExample, MetaExample, PluginError, Prompt, Scale, Task};
 
 use super::{Call, Checked};
 
@@ -60,7 +60,32 @@ impl Task for Checked<dyn Task> {
         if let Some((item, value)) = points.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             return Err(call.wrong_at(item, &format!("{value} points")));
         }
+        if let Some(scale) = self.oracle_scale()?
+            && let Some((item, value)) = points.iter().enumerate().find(|(_, value)| !scale.contains(**value))
+        {
+            let Scale { min, max } = scale;
+            return Err(call.wrong_at(item, &format!("{value} points, off the scale from {min} to {max}")));
+        }
         Ok(Some(points))
+    }
+
+    fn oracle_scale(&self) -> Result<Option<Scale>, PluginError> {
+        let call = self.call("oracle_scale");
+        match call.answer(self.inner.oracle_scale())? {
+            Some(Scale { min, max }) if !(min.is_finite() && max.is_finite() && min < max) => {
+                Err(call.wrong(&format!("a scale from {min} to {max}")))
+            }
+            scale => Ok(scale),
+        }
+    }
+
+    fn perfect_answers(&self, prompts: &[&Prompt]) -> Result<Option<Vec<String>>, PluginError> {
+        let call = self.call("perfect_answers");
+        let answers = call.answer(self.inner.perfect_answers(prompts))?;
+        if let Some(answers) = &answers {
+            call.length(answers.len(), prompts.len())?;
+        }
+        Ok(answers)
     }
 }
 
