@@ -1,15 +1,17 @@
 //! Options of a plugin: a JSON object in, a checked struct out, and errors that name the key.
 
 use metareward_api::{OptionError, Plugin, PluginInfo};
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 /// The options of a plugin: a struct with a default for every field. A field may be such a struct itself; enums with
 /// data in them are not supported.
 ///
-/// Derive `Serialize` and `Deserialize` with `#[serde(default, deny_unknown_fields)]` and skip no field, so that every
-/// option is in the default's JSON: that is how the known names are found.
-pub trait Options: Serialize + DeserializeOwned + Default {
+/// Derive `Serialize`, `Deserialize` and `JsonSchema` with `#[serde(default, deny_unknown_fields)]` and skip no field, so
+/// that every option is in the default's JSON: that is how the known names are found. The fields' doc comments are what
+/// users read of the options.
+pub trait Options: Serialize + DeserializeOwned + Default + JsonSchema {
     /// Checks ranges and combinations.
     ///
     /// # Errors
@@ -99,6 +101,16 @@ pub fn default_options<T: Options>() -> Result<Map<String, Value>, OptionError> 
     }
 }
 
+/// JSON schema of the options: `properties`, each with its `description` and `default`. Without references, so that a
+/// reader needs no more than the object.
+pub fn schema<T: Options>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
 /// The known name that `name` was probably meant to be, or `None` when none is near.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lowered = name.to_lowercase().replace(['-', ' '], "_");
@@ -147,7 +159,7 @@ mod tests {
     use serde::Deserialize;
     use serde_json::json;
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
     struct Sample {
         regularization: f64,
@@ -157,14 +169,14 @@ mod tests {
         noise: Noise,
     }
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct Noise {
         order: f64,
         missing: f64,
     }
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
     enum Unit {
         Characters,
