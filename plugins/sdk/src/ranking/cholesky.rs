@@ -1,18 +1,22 @@
 //! A symmetric positive definite system, solved in place.
 
+/// Least pivot, as a share of the matrix's own entry on the diagonal: below it there is only rounding.
+const LEAST_PIVOT: f64 = 1e-15;
+
 /// Solves A·x = b by Cholesky's factorisation. `matrix` holds the lower triangle of A, row by row, and becomes its
-/// factor; `vector` holds b and becomes x. Returns false, with both in ruins, where A is not positive definite in
-/// the numbers that a computer has.
+/// factor; `vector` holds b and becomes x. Where rounding hides that A is positive definite, a matrix that is a little
+/// larger is solved instead. Returns false, with both in ruins, where A is not positive definite.
 pub(super) fn solve(matrix: &mut [f64], vector: &mut [f64]) -> bool {
     let n = vector.len();
     for j in 0..n {
         let (before, row_and_after) = matrix.split_at_mut((j + 1) * n);
         let row = &before[j * n..];
+        let least = LEAST_PIVOT * row[j];
         let pivot = row[j] - dot(&row[..j], &row[..j]);
-        if !(pivot.is_finite() && pivot > 0.0) {
+        if !(pivot.is_finite() && row[j] > 0.0 && pivot > -1e6 * least) {
             return false;
         }
-        let pivot = pivot.sqrt();
+        let pivot = pivot.max(least).sqrt();
         let scale = 1.0 / pivot;
         for below in row_and_after.chunks_exact_mut(n) {
             below[j] = (below[j] - dot(&row[..j], &below[..j])) * scale;
@@ -73,7 +77,8 @@ mod tests {
         for (found, expected) in vector.iter().zip([1.0, -2.0, 3.0]) {
             assert!((found - expected).abs() < 1e-14);
         }
-        assert!(!solve(&mut [1.0, 0.0, 1.0, 1.0], &mut [1.0, 1.0]));
+        assert!(!solve(&mut [1.0, 0.0, 1.0, 0.999], &mut [1.0, 1.0]));
+        assert!(!solve(&mut [0.0], &mut [1.0]));
         assert!(!solve(&mut [f64::NAN], &mut [1.0]));
     }
 }
