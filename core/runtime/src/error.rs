@@ -7,6 +7,8 @@ use std::{
 
 use metareward_api::{EngineError, Kind, PluginError};
 
+use crate::{Place, PluginChange, Stage};
+
 /// Why a config, a plan or a run failed. Messages are lowercase fragments that fit "failed to …: {}".
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RunError {
@@ -76,6 +78,17 @@ pub enum RunError {
         record: Option<String>,
         /// What is wrong; names plugin and call.
         message: String,
+    },
+    /// A run folder was made with other plugins than are at hand now.
+    #[error(
+        "run folder {} was made with other plugins: {}; go on in it with --accept-changed-plugins, which computes again \
+         what depends on them, or choose another folder", folder.display(), list(changes)
+    )]
+    ChangedPlugins {
+        /// The run folder.
+        folder: PathBuf,
+        /// What differs.
+        changes: Vec<PluginChange>,
     },
     /// A prompt or example file cannot be used.
     #[error("{place}: {message}")]
@@ -165,6 +178,10 @@ fn hint(suggestion: Option<&str>) -> String {
     suggestion.map(|key| format!("; did you mean `{key}`?")).unwrap_or_default()
 }
 
+fn list(changes: &[PluginChange]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn at(record: Option<&str>) -> String {
     record.map(|name| format!("{name}: ")).unwrap_or_default()
 }
@@ -210,6 +227,7 @@ impl RunError {
             | RunError::BadValue { .. }
             | RunError::ScheduleLength { .. }
             | RunError::PluginConfig { .. }
+            | RunError::ChangedPlugins { .. }
             | RunError::Input { .. }
             | RunError::InUse { .. }
             | RunError::OtherExperiment { .. }
@@ -234,6 +252,14 @@ impl RunError {
             }
             _ => RunError::Io { path: path.to_owned(), message: error.to_string() },
         }
+    }
+
+    /// The same error; one of a plugin that names no record names the shard.
+    pub(crate) fn in_shard(mut self, place: &Place, stage: Stage, shard: usize) -> Self {
+        if let RunError::Plugin { record: record @ None, .. } = &mut self {
+            *record = Some(format!("{place}, {stage}, shard {shard}"));
+        }
+        self
     }
 
     /// A plugin's own error, whose message names plugin and call; `names` names the item of the batch.

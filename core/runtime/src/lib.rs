@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod batches;
+mod changes;
 pub mod config;
 mod error;
 mod events;
@@ -25,10 +26,11 @@ mod statistics;
 mod store;
 mod tensorboard;
 
+pub use changes::{AcceptedChange, PluginChange, PluginIdentity};
 pub use config::{
     ActorSection, Checkpoints, Config, EngineSection, EvaluationSection, JudgeSection, Keep, Layers, Loaded,
-    MetaJudgeSection, ModelSection, ModelShape, PairsSection, PluginSection, PluginUse, PromptsSection, Reference,
-    SamplerSection, Schedule, SelectorSection, SftSection, StoreSection, TrainSection,
+    MetaJudgeSection, ModelSection, ModelShape, PairsSection, PluginSection, PluginUse, PluginsSection, PromptsSection,
+    Reference, SamplerSection, Schedule, SelectorSection, SftSection, StoreSection, TrainSection,
 };
 pub use error::RunError;
 pub use events::{Event, Observer, Unobserved};

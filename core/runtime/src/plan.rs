@@ -211,14 +211,9 @@ pub(crate) fn plan(
             responses * lengths.response,
             text(responses, lengths.response),
         );
-        add(
-            &place,
-            Stage::Judgments,
-            responses * n,
-            responses * (lengths.judge + lengths.response),
-            responses * n * lengths.judgment,
-            text(responses * n, lengths.judgment),
-        );
+        let (judgments, read) = judging(plugins.at(t)?.compares, prompts, k, n, &lengths, lengths.response);
+        let written = judgments * lengths.judgment;
+        add(&place, Stage::Judgments, judgments, read, written, text(judgments, lengths.judgment));
         let mut pairs = 0.0;
         let mut read = 0.0;
         if *config.at(&config.actor.pairs, t)? {
@@ -256,9 +251,9 @@ pub(crate) fn plan(
         let read = models * f64::from(evaluation.prompts) * lengths.prompt;
         let written = responses * lengths.evaluated;
         add(&place, Stage::Responses, responses, read, written, text(responses, lengths.evaluated));
-        let judged = models * f64::from(evaluation.judge_prompts) * f64::from(evaluation.responses);
-        let judgments = judged * f64::from(evaluation.judgments);
-        let read = judged * (lengths.judge + lengths.evaluated);
+        let judged = models * f64::from(evaluation.judge_prompts);
+        let (k, n) = (f64::from(evaluation.responses), f64::from(evaluation.judgments));
+        let (judgments, read) = judging(plugins.at(0)?.compares, judged, k, n, &lengths, lengths.evaluated);
         let written = judgments * lengths.judgment;
         add(&place, Stage::Judgments, judgments, read, written, text(judgments, lengths.judgment));
     }
@@ -302,6 +297,17 @@ pub(crate) fn plan(
     })
 }
 
+/// Judgments of `k` responses to each prompt, `n` of each response, and the tokens read for them.
+fn judging(compares: bool, prompts: f64, k: f64, n: f64, lengths: &Lengths, response: f64) -> (f64, f64) {
+    if !compares {
+        return (prompts * k * n, prompts * k * (lengths.judge + response));
+    }
+    // Alone, a response has nothing to be compared with. Every opponent is met in two places, a conversation each.
+    let met = n.min(2.0 * (k - 1.0));
+    let judgments = if k > 1.0 { prompts * k * n } else { 0.0 };
+    (judgments, prompts * k * met * (lengths.judge + 2.0 * response))
+}
+
 /// Epochs that are really run.
 fn epochs(section: &TrainSection, run: u32) -> u32 {
     let epochs = section.epochs.at(run).copied().unwrap_or_default();
@@ -333,9 +339,11 @@ fn lengths(
     };
     let name = |item: usize| prompts.get(item).map_or_else(String::new, |prompt| format!("prompt {}", prompt.id));
     let asked: Vec<Vec<Message>> = prompts.iter().map(Prompt::messages).collect();
+    let opponent = set.compares.then_some("");
     let items: Vec<RubricItem<'_>> =
-        prompts.iter().map(|prompt| RubricItem { prompt: &prompt.text, response: "" }).collect();
-    let judged = set.rubric.ask(|rubric| rubric.render(&items), name)?;
+        prompts.iter().map(|prompt| RubricItem { prompt: &prompt.text, response: "", opponent }).collect();
+    let judged =
+        set.rubric.ask_each(items.len(), |rubric, range| rubric.render(items.get(range).unwrap_or_default()), name)?;
     let criteria = set.rubric.ask(|rubric| rubric.criteria(), |_| String::new())?;
     let items: Vec<metareward_api::MetaJudgeItem<'_>> = prompts
         .iter()
@@ -347,7 +355,8 @@ fn lengths(
             second: "",
         })
         .collect();
-    let compared = set.meta_judge.ask(|meta| meta.render(&items), name)?;
+    let compared =
+        set.meta_judge.ask_each(items.len(), |meta, range| meta.render(items.get(range).unwrap_or_default()), name)?;
     let mut measure: Measure<'_> = match generator {
         Some(generator) => {
             assumptions

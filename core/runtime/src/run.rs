@@ -10,13 +10,13 @@ use std::{
 use metareward_api::{
     Example, Generator, MetaJudgeItem, ModelCard, PositionWins, Prompt, RubricItem, SamplerItem, Trainer,
 };
-use metareward_host::Registry;
+use metareward_host::{HostError, Registry, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config, Disk, Event, Fingerprint, Layers, Loaded, Model, Observer, Place, Plan, PluginUse, Purpose, RunError,
-    Seeds,
-    events::Journal,
+    AcceptedChange, Config, Disk, Event, Fingerprint, Layers, Loaded, Model, Observer, Place, Plan, PluginUse, Purpose,
+    RunError, Seeds, changes,
+    events::{Journal, seconds},
     fingerprint::model_fingerprint,
     iterate::{History, iterate},
     plan::{self, PlanModel},
@@ -59,6 +59,9 @@ pub struct RunRequest<'a> {
     pub disk: Disk,
     /// What computes (libtorch, device …), for the record.
     pub machine: BTreeMap<String, String>,
+    /// Goes on in a run folder that was made with other plugins: another name, version, form or hash. What depends on them
+    /// is computed again; texts that were asked for in the same words stay.
+    pub accept_changed_plugins: bool,
 }
 
 /// run.json: what ran.
@@ -76,6 +79,9 @@ pub struct RunRecord {
     pub config: Config,
     /// Every plugin with version, form, hash and options per iteration.
     pub plugins: Vec<PluginUse>,
+    /// Plugins that were changed while the run went on, in the order in which that was accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin_changes: Vec<AcceptedChange>,
     /// The seed model.
     pub model: Model,
     /// What is known of it.
@@ -94,14 +100,23 @@ pub struct RunOutcome {
 }
 
 impl Experiment {
-    /// Reads the config and makes the plugins.
+    /// Reads the config and makes the plugins. `registry` makes a registry with the settings of the config's
+    /// `[plugins]`.
     ///
     /// # Errors
-    /// Whatever is wrong with a layer or with a plugin's options. A task that cannot be made is no error yet: `plan`
-    /// works without it, and `run` says what is wrong.
-    pub fn open(layers: &Layers, registry: &Registry) -> Result<Self, RunError> {
+    /// Whatever is wrong with a layer, with a plugin's file or with its options. A task that cannot be made is no error
+    /// yet: `plan` works without it, and `run` says what is wrong.
+    pub fn open(
+        layers: &Layers,
+        registry: impl FnOnce(Settings) -> Result<Registry, HostError>,
+    ) -> Result<Self, RunError> {
         let loaded = layers.load()?;
-        let plugins = Plugins::make(&loaded, registry)?;
+        let registry = registry(loaded.plugin_settings()).map_err(|error| RunError::PluginConfig {
+            place: loaded.place("plugins"),
+            key: "plugins".into(),
+            message: error.to_string(),
+        })?;
+        let plugins = Plugins::make(&loaded, &registry)?;
         Ok(Self { loaded, plugins })
     }
 
@@ -157,13 +172,18 @@ impl Experiment {
     /// Runs the experiment, or goes on with it where it stopped.
     ///
     /// # Errors
-    /// All bad input is refused before anything is computed. [`RunError::NoPairs`] when an iteration leaves nothing to
+    /// All bad input is refused before anything is computed. [`RunError::ChangedPlugins`] when the folder was made with
+    /// other plugins and the request does not accept that. [`RunError::NoPairs`] when an iteration leaves nothing to
     /// train on; [`RunError::Stopped`] when the observer asked for it.
     pub fn run(&self, request: &RunRequest<'_>, engines: Engines<'_>) -> Result<RunOutcome, RunError> {
         let task = self.plugins.task.as_ref().map_err(Clone::clone)?;
         // A folder that is there is locked first: no one should wait for a model to be told that it is in use.
         let open = || Store::open(&request.folder, &self.config().name, request.disk.clone());
         let store = request.folder.exists().then(open).transpose()?;
+        let (mut plugin_changes, changes) = changes::since(&request.folder, &self.plugins.uses)?;
+        if !changes.is_empty() && !request.accept_changed_plugins {
+            return Err(RunError::ChangedPlugins { folder: request.folder.clone(), changes });
+        }
         let pool = Pool::draw(self.config(), task)?;
         let model = Model { name: "seed".into(), ..named_model(&request.model)? };
         let card = engines.generator.load(&model.folder)?;
@@ -179,6 +199,8 @@ impl Experiment {
             let plan = plan::plan(&self.loaded, &self.plugins, &PlanModel::of_card(&card), Some(engines.generator))?;
             check_disk(&store.folder, plan.disk_bytes)?;
         }
+        let time = seconds((request.clock)());
+        plugin_changes.extend(changes.iter().cloned().map(|change| AcceptedChange { time, change }));
         let record = RunRecord {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -186,6 +208,7 @@ impl Experiment {
             seed: self.config().seed,
             config: self.config().clone(),
             plugins: self.plugins.uses.clone(),
+            plugin_changes,
             model: model.clone(),
             card: card.clone(),
             base_model: if self.config().sft.enabled { "sft" } else { "seed" }.into(),
@@ -196,6 +219,9 @@ impl Experiment {
         let started = journal.now();
         let name = record.name;
         journal.tell(&Event::RunStarted { name, folder: store.folder.clone(), resumed });
+        for change in &changes {
+            journal.warn(None, format!("going on with another plugin: {change}"));
+        }
         let mut cx = Context {
             loaded: &self.loaded,
             plugins: &self.plugins,
@@ -229,8 +255,9 @@ impl Experiment {
         for iteration in 1..=self.config().iterations {
             let plugins = self.plugins.at(iteration)?;
             let name = |_: usize| format!("prompt {}", prompt.id);
-            let item = RubricItem { prompt: &prompt.text, response: "A response." };
-            plugins.rubric.ask(|rubric| rubric.render(&[item]), name)?;
+            let opponent = plugins.compares.then_some("Another response.");
+            let item = RubricItem { prompt: &prompt.text, response: "A response.", opponent };
+            plugins.rubric.ask_each(1, |rubric, _| rubric.render(&[item]), name)?;
             let criteria = plugins.rubric.ask(|rubric| rubric.criteria(), name)?;
             let item = MetaJudgeItem {
                 prompt: &prompt.text,
@@ -239,7 +266,7 @@ impl Experiment {
                 first: "A judgment.",
                 second: "Another judgment.",
             };
-            plugins.meta_judge.ask(|meta| meta.render(&[item]), name)?;
+            plugins.meta_judge.ask_each(1, |meta, _| meta.render(&[item]), name)?;
         }
         Ok(())
     }
@@ -251,11 +278,16 @@ impl Experiment {
             let conversations: Vec<_> = prompts.iter().map(Prompt::messages).collect();
             let counts = generator.count_tokens(&conversations)?;
             too_long("the prompt", prompts, &counts, card)?;
+            let opponent = plugins.compares.then_some("");
             let items: Vec<RubricItem<'_>> =
-                prompts.iter().map(|prompt| RubricItem { prompt: &prompt.text, response: "" }).collect();
+                prompts.iter().map(|prompt| RubricItem { prompt: &prompt.text, response: "", opponent }).collect();
             let name =
                 |item: usize| prompts.get(item).map_or_else(String::new, |prompt| format!("prompt {}", prompt.id));
-            let conversations = plugins.rubric.ask(|rubric| rubric.render(&items), name)?;
+            let conversations = plugins.rubric.ask_each(
+                items.len(),
+                |rubric, range| rubric.render(items.get(range).unwrap_or_default()),
+                name,
+            )?;
             let counts = generator.count_tokens(&conversations)?;
             too_long("the judge's question about it", prompts, &counts, card)?;
         }

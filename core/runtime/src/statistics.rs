@@ -104,6 +104,9 @@ pub struct JudgmentStatistics {
     pub unreadable: BTreeMap<Unreadable, u64>,
     /// Responses of which no judgment has a score.
     pub unscored_responses: u64,
+    /// Where the rubric compares: prompts with one distinct response, which are not judged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub without_opponent: u64,
     /// Scores and how often they were given, lowest first.
     pub histogram: Vec<ScoreCount>,
     /// Mean of the scores.
@@ -118,6 +121,10 @@ pub struct JudgmentStatistics {
     pub tokens: Mean,
     /// Why they ended.
     pub finish: BTreeMap<Finish, u64>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl JudgmentStatistics {

@@ -29,7 +29,7 @@ max_chosen_length = [1100, 1000, "none", "none"]
 fn paper() -> (Lab, Experiment) {
     let lab = Lab::new();
     lab.write("paper.toml", PAPER);
-    let experiment = Experiment::open(&Layers::file(lab.root.path().join("paper.toml")), &lab.registry).unwrap();
+    let experiment = Experiment::open(&Layers::file(lab.root.path().join("paper.toml")), lab.registry).unwrap();
     (lab, experiment)
 }
 
@@ -82,6 +82,7 @@ fn a_plan_needs_neither_weights_nor_prompts() {
             clock: std::time::SystemTime::now,
             disk: metareward_runtime::Disk::default(),
             machine: std::collections::BTreeMap::new(),
+            accept_changed_plugins: false,
         },
         metareward_runtime::Engines {
             generator: &mut scripted::ScriptedGenerator::new(100),
@@ -136,7 +137,7 @@ fn every_experiment_of_the_repository_opens() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let file = entry.unwrap().path().join("experiment.toml");
         if file.is_file() {
-            let experiment = Experiment::open(&Layers::file(&file), &lab.registry);
+            let experiment = Experiment::open(&Layers::file(&file), lab.registry);
             assert!(experiment.is_ok(), "{}: {}", file.display(), experiment.err().unwrap());
         }
     }

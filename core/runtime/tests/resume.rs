@@ -261,7 +261,8 @@ fn a_damaged_shard_is_noticed_and_made_anew() {
     let lab = Lab::new();
     lab.run().0.unwrap();
     let whole = lab.records();
-    let name = whole.keys().find(|name| name.contains("iteration-1/judgments/00001")).unwrap();
+    let name = whole.keys().find(|name| name.contains("iteration-1/judgments/00001") && name.ends_with("jsonl"));
+    let name = name.unwrap();
     let path = lab.run_folder().join(name);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 40]).unwrap();

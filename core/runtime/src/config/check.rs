@@ -1,6 +1,6 @@
 //! Ranges of values and lengths of schedules.
 
-use super::{Config, Keep, Loaded, Schedule, TrainSection};
+use super::{Config, Keep, Loaded, PluginSection, Schedule, TrainSection};
 use crate::RunError;
 
 /// Checks every value that the types alone leave open.
@@ -39,6 +39,10 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), RunError> {
         check.that(actor || judge, "actor.pairs", what, "true where meta_judge.pairs is false")?;
     }
     check.model(config)?;
+    check.plugins(&config.plugins)?;
+    for (key, section) in plugin_sections(config) {
+        check.plugin(key, &section)?;
+    }
     let device = &config.engine.device;
     let known = matches!(device.as_str(), "auto" | "cpu" | "cuda")
         || device.strip_prefix("cuda:").is_some_and(|number| number.parse::<u32>().is_ok());
@@ -48,12 +52,31 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), RunError> {
     check.that(known, "engine.dtype", format!("{dtype:?}"), "\"auto\", \"f32\" or \"bf16\"")
 }
 
-struct Check<'a> {
+/// Every section that names a plugin, with its key.
+fn plugin_sections(config: &Config) -> [(&'static str, PluginSection); 11] {
+    let (sampler, selector) = (config.sampler.clone(), config.selector.clone());
+    [
+        ("task", config.task.clone()),
+        ("sampler.actor", sampler.actor),
+        ("sampler.judge", sampler.judge),
+        ("sampler.meta_judge", sampler.meta_judge),
+        ("sampler.evaluation", sampler.evaluation),
+        ("rubric", config.rubric.clone()),
+        ("meta_judge", config.meta_judge.section()),
+        ("ranker", config.ranker.clone()),
+        ("selector.actor", selector.actor),
+        ("selector.judge", selector.judge),
+        ("optimizer", config.optimizer.clone()),
+    ]
+}
+
+/// Says what is wrong with a value, and where it was written.
+pub(super) struct Check<'a> {
     loaded: &'a Loaded,
 }
 
 impl Check<'_> {
-    fn that(&self, holds: bool, key: &str, found: impl ToString, expected: &str) -> Result<(), RunError> {
+    pub(super) fn that(&self, holds: bool, key: &str, found: impl ToString, expected: &str) -> Result<(), RunError> {
         if holds {
             return Ok(());
         }

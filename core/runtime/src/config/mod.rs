@@ -3,16 +3,19 @@
 mod check;
 mod layers;
 mod options;
+mod plugins;
 mod schedule;
 mod sections;
 
 pub use layers::{Layers, Loaded};
+pub(crate) use options::Chosen;
 pub use options::PluginUse;
+pub use plugins::{PluginSection, PluginsSection};
 pub use schedule::Schedule;
 pub use sections::{
     ActorSection, Checkpoints, Config, EngineSection, EvaluationSection, JudgeSection, Keep, MetaJudgeSection,
-    ModelSection, ModelShape, PairsSection, PluginSection, PromptsSection, Reference, SamplerSection, SelectorSection,
-    SftSection, StoreSection, TrainSection,
+    ModelSection, ModelShape, PairsSection, PromptsSection, Reference, SamplerSection, SelectorSection, SftSection,
+    StoreSection, TrainSection,
 };
 
 impl Config {

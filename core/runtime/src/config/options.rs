@@ -3,12 +3,18 @@
 use std::fs;
 
 use metareward_api::{Kind, OptionError};
-use metareward_host::{HostError, PluginRecord, Registry};
+use metareward_host::{HostError, PluginRecord, Registry, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Loaded;
+use super::{Loaded, PluginSection};
 use crate::{RunError, error::nearest};
+
+/// A plugin of the config as it is used, and how the host finds it again.
+pub(crate) struct Chosen {
+    pub source: Source,
+    pub used: PluginUse,
+}
 
 /// A plugin of the config with its options in every iteration, defaults included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,30 +63,32 @@ impl Loaded {
         Ok(replaced)
     }
 
-    /// The options of a plugin in each iteration. A list is a schedule where the plugin's default is not a list; in it,
+    /// A section's plugin with its options in each iteration. A list is a schedule where the plugin's default is not a list; in it,
     /// `"none"` stands for an option that is not given.
     ///
     /// # Errors
-    /// An unknown plugin, an option it refuses, a file that cannot be read, a schedule of the wrong length.
+    /// An unknown plugin, a file that is missing or has another hash, an option it refuses, a text file that cannot be
+    /// read, a schedule of the wrong length.
     pub(crate) fn plugin(
         &self,
         registry: &Registry,
         kind: Kind,
         section: &str,
-        name: &str,
-        options: &Map<String, Value>,
-    ) -> Result<PluginUse, RunError> {
+        PluginSection { plugin, sha256, options }: &PluginSection,
+    ) -> Result<Chosen, RunError> {
         let refused = |message: String| {
-            let key = if options.is_empty() { format!("{section}.plugin") } else { format!("{section}.options") };
+            let key = format!("{section}.plugin");
             RunError::PluginConfig { place: self.place(&key), key: section.to_owned(), message }
         };
+        let source = Source { plugin: self.plugin_path(plugin), sha256: sha256.clone() };
         let mut options = self.with_files(section, options)?;
+        let defaults = registry.default_options(kind, &source).map_err(|error| refused(error.to_string()))?;
+        let name = registry.info(kind, &source).map_err(|error| refused(error.to_string()))?.name;
         for (of_section, of_plugin, key, value) in SECTION_DEFAULTS {
             if section == *of_section && name == *of_plugin && !options.contains_key(*key) {
                 options.insert((*key).to_owned(), Value::from(*value));
             }
         }
-        let defaults = registry.default_options(kind, name).map_err(|error| refused(error.to_string()))?;
         let iterations = self.config.iterations;
         for key in options.keys() {
             if let Some(known) = defaults.as_object().filter(|known| !known.contains_key(key)) {
@@ -112,7 +120,7 @@ impl Loaded {
                     other => (key.clone(), other.clone()),
                 })
                 .collect();
-            let record = registry.record(kind, name, &Value::Object(at)).map_err(|error| match error {
+            let record = registry.record(kind, &source, &Value::Object(at)).map_err(|error| match error {
                 HostError::Options { error: OptionError { key: Some(key), message }, .. } => {
                     let key = format!("{section}.options.{key}");
                     RunError::PluginConfig { place: self.place(&key), key, message }
@@ -121,6 +129,6 @@ impl Loaded {
             })?;
             uses.push(record);
         }
-        Ok(PluginUse { section: section.to_owned(), iterations: uses })
+        Ok(Chosen { source, used: PluginUse { section: section.to_owned(), iterations: uses } })
     }
 }

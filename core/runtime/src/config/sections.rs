@@ -6,7 +6,7 @@ use metareward_api::{LearningRateSchedule, Lora};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::Schedule;
+use super::{PluginSection, PluginsSection, Schedule};
 
 /// A config as written: all layers together. Where a key says "schedule", it takes one value or a list with one per
 /// iteration. A plugin's option is a schedule too: a list where the plugin's own default is not one, with `"none"` for
@@ -22,6 +22,9 @@ pub struct Config {
     pub iterations: u32,
     /// The seed model.
     pub model: ModelSection,
+    /// Limits of plugins that are files, and where those are looked for.
+    #[serde(default)]
+    pub plugins: PluginsSection,
     /// What the model works on. Plugin `files` reads prompts and examples from JSONL files. Default `files`.
     pub task: PluginSection,
     /// How many prompts each iteration works on.
@@ -54,22 +57,6 @@ pub struct Config {
     pub engine: EngineSection,
     /// The run folder.
     pub store: StoreSection,
-}
-
-/// A plugin and its options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PluginSection {
-    /// Name of a plugin of the section's kind.
-    pub plugin: String,
-    /// The plugin's options. `{ file = "judge.txt" }` as a value stands for that file's text.
-    pub options: Map<String, Value>,
-}
-
-impl PluginSection {
-    fn named(plugin: &str) -> Self {
-        Self { plugin: plugin.into(), options: Map::new() }
-    }
 }
 
 /// `[model]`: the seed model.
@@ -157,10 +144,21 @@ pub struct JudgeSection {
 pub struct MetaJudgeSection {
     /// Whether judge pairs are made (schedule). Default true. False throughout is self-rewarding.
     pub pairs: Schedule<bool>,
-    /// Name of the plugin. Default `pairwise`.
+    /// Name or file of the plugin. Default `pairwise`.
     pub plugin: String,
+    /// Hash that the plugin's file must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// The plugin's options.
     pub options: Map<String, Value>,
+}
+
+impl MetaJudgeSection {
+    /// The part that every plugin's section has.
+    pub(crate) fn section(&self) -> PluginSection {
+        let Self { plugin, sha256, options, .. } = self.clone();
+        PluginSection { plugin, sha256, options }
+    }
 }
 
 /// `[sampler.<role>]`: how answers are drawn.
@@ -409,6 +407,7 @@ impl Default for Config {
             seed: 0,
             iterations: 4,
             model: ModelSection::default(),
+            plugins: PluginsSection::default(),
             task: PluginSection::named("files"),
             prompts: PromptsSection { pool: 20_000, per_iteration: 5_000.into(), shard_size: 64 },
             sft: SftSection {
@@ -421,7 +420,12 @@ impl Default for Config {
             actor: ActorSection { responses: 7.into(), pairs: true.into() },
             judge: JudgeSection { judgments: 11.into() },
             rubric: PluginSection::named("additive"),
-            meta_judge: MetaJudgeSection { pairs: true.into(), plugin: "pairwise".into(), options: Map::new() },
+            meta_judge: MetaJudgeSection {
+                pairs: true.into(),
+                plugin: "pairwise".into(),
+                sha256: None,
+                options: Map::new(),
+            },
             ranker: PluginSection::named("elo"),
             sampler: SamplerSection {
                 actor: PluginSection::named("nucleus"),

@@ -1,60 +1,163 @@
-//! From conversations and seeds to texts: the sampler's plan, the engine's answer, both checked.
+//! From conversations and seeds to texts: the sampler's plan, what earlier shards hold already, the engine's answer.
+
+use std::collections::BTreeMap;
 
 use metareward_api::{
-    DrawPlan, EngineError, Generation, GenerationDraw, GenerationRequest, Message, Sampler, SamplerItem,
+    EngineError, Generation, GenerationDraw, GenerationRequest, Message, Sampler, SamplerItem, Sampling,
 };
+use serde_json::{Value, json};
 
 use super::{Context, Drawer};
-use crate::{RunError, events::StageWatch, plugins::Bound};
+use crate::{
+    Fingerprint, RunError,
+    events::StageWatch,
+    plugins::Bound,
+    store::{
+        Place, Stage,
+        texts::{self, TextKey},
+    },
+};
 
-/// A conversation, and the seed of each answer that is wanted.
+/// What is asked about one record, in one conversation or in several.
 pub(crate) struct Asked {
     pub id: String,
-    pub messages: Vec<Message>,
-    pub seeds: Vec<u64>,
+    pub conversations: Vec<Vec<Message>>,
+    /// One entry per answer that is wanted.
+    pub draws: Vec<AskedDraw>,
 }
 
-/// The answers to all conversations, one per seed.
+/// One answer that is wanted.
+pub(crate) struct AskedDraw {
+    /// Index of the conversation that it continues.
+    pub conversation: usize,
+    pub seed: u64,
+}
+
+impl Asked {
+    /// One conversation, continued once per seed.
+    pub fn one(id: String, messages: Vec<Message>, seeds: impl IntoIterator<Item = u64>) -> Self {
+        let draws = seeds.into_iter().map(|seed| AskedDraw { conversation: 0, seed }).collect();
+        Self { id, conversations: vec![messages], draws }
+    }
+
+    fn item(&self) -> SamplerItem {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let length = |messages: &Vec<Message>| -> usize { messages.iter().map(|m| m.content.chars().count()).sum() };
+        SamplerItem {
+            characters: count(self.conversations.iter().map(length).max().unwrap_or_default()),
+            draws: count(self.draws.len()),
+        }
+    }
+}
+
+/// Texts with what each is the answer to.
+pub(crate) struct Answers {
+    /// One list per [`Asked`], one text per draw.
+    pub texts: Vec<Vec<Generation>>,
+    /// Keys of all texts, in order.
+    pub keys: Vec<TextKey>,
+}
+
+impl Answers {
+    /// What a plugin read in the texts. Where it failed, they are kept for the shard that is made once it is mended.
+    pub fn read<T>(
+        &self,
+        cx: &Context<'_>,
+        (place, stage, shard): (&Place, Stage, usize),
+        read: Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        if read.is_err() {
+            let folder = cx.store.stage_folder(place, stage);
+            texts::keep(&cx.store.disk, &folder, shard, &self.keys, self.texts.iter().flatten())?;
+        }
+        read
+    }
+}
+
+/// The answers to all conversations. `earlier` are texts that need not be generated again: a text is the same wherever
+/// model, conversation, seed and sampling are.
 pub(crate) fn answers(
     cx: &mut Context<'_>,
     drawer: &Drawer,
     sampler: &Bound<dyn Sampler>,
-    asked: Vec<Asked>,
+    asked: &[Asked],
+    earlier: &BTreeMap<TextKey, Generation>,
     watch: &StageWatch<'_>,
-) -> Result<Vec<Vec<Generation>>, RunError> {
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let items: Vec<SamplerItem> = asked
-        .iter()
-        .map(|asked| SamplerItem {
-            characters: asked.messages.iter().map(|message| count(message.content.chars().count())).sum(),
-            draws: count(asked.seeds.len()),
-        })
-        .collect();
-    let plans = sampler
-        .ask(|sampler| sampler.plan(&items), |item| asked.get(item).map_or_else(String::new, |a| a.id.clone()))?;
-    let draw = |(seed, plan): (u64, DrawPlan)| GenerationDraw {
-        seed: seed.wrapping_add(plan.seed_offset),
-        sampling: plan.sampling,
-    };
-    let requests: Vec<GenerationRequest> = asked
-        .into_iter()
-        .zip(plans)
-        .map(|(asked, plans)| GenerationRequest {
-            id: asked.id,
-            messages: asked.messages,
-            draws: asked.seeds.into_iter().zip(plans).map(draw).collect(),
-        })
-        .filter(|request| !request.draws.is_empty())
-        .collect();
-    if requests.is_empty() {
-        return Ok(Vec::new());
+) -> Result<Answers, RunError> {
+    let items: Vec<SamplerItem> = asked.iter().map(Asked::item).collect();
+    let name = |item: usize| asked.get(item).map_or_else(String::new, |asked| asked.id.clone());
+    let plans =
+        sampler.ask_each(items.len(), |sampler, range| sampler.plan(items.get(range).unwrap_or_default()), name)?;
+    let reshapes = sampler.ask(|sampler| sampler.reshapes(), |_| String::new())?.is_some();
+    let source = json!({
+        "model": drawer.model.fingerprint,
+        "dtype": cx.config().engine.dtype,
+        "reshape": reshapes.then(|| sampler.identity()),
+    });
+
+    let mut found: Vec<Vec<Option<Generation>>> = Vec::new();
+    let mut keys = Vec::new();
+    let mut requests = Vec::new();
+    // Where each request's answers go: which record, which of its draws.
+    let mut places: Vec<(usize, Vec<usize>)> = Vec::new();
+    for (record, (asked, plans)) in asked.iter().zip(plans).enumerate() {
+        let draws: Vec<GenerationDraw> = (0..)
+            .zip(asked.draws.iter().zip(plans))
+            .map(|(draw, (asked, plan))| GenerationDraw {
+                seed: asked.seed.wrapping_add(plan.seed_offset),
+                sampling: plan.sampling,
+                draw,
+            })
+            .collect();
+        let hashes: Vec<Fingerprint> =
+            asked.conversations.iter().map(|messages| Fingerprint::of(&json!([source, messages]))).collect();
+        let keyed: Vec<TextKey> =
+            asked.draws.iter().zip(&draws).map(|(at, draw)| key(hashes.get(at.conversation), draw, reshapes)).collect();
+        let known: Vec<Option<Generation>> = keyed.iter().map(|key| earlier.get(key).cloned()).collect();
+        for (conversation, messages) in asked.conversations.iter().enumerate() {
+            let wanted: Vec<usize> = (0..draws.len())
+                .filter(|draw| asked.draws.get(*draw).is_some_and(|at| at.conversation == conversation))
+                .filter(|draw| known.get(*draw).is_some_and(Option::is_none))
+                .collect();
+            if !wanted.is_empty() {
+                requests.push(GenerationRequest {
+                    id: asked.id.clone(),
+                    messages: messages.clone(),
+                    draws: wanted.iter().filter_map(|draw| draws.get(*draw).cloned()).collect(),
+                });
+                places.push((record, wanted));
+            }
+        }
+        found.push(known);
+        keys.extend(keyed);
     }
-    cx.load(&drawer.model.folder)?;
-    let answers = cx.generator.generate(&requests, watch)?;
-    let whole = answers.len() == requests.len()
-        && answers.iter().zip(&requests).all(|(answers, request)| answers.len() == request.draws.len());
-    if !whole {
-        return Err(RunError::Engine(EngineError::Machine("the engine gave fewer answers than were asked for".into())));
+    if !requests.is_empty() {
+        cx.load(&drawer.model.folder)?;
+        let reshape: Option<&dyn Sampler> = reshapes.then_some(&*sampler.plugin);
+        let made = cx.generator.generate(&requests, reshape, watch)?;
+        if made.len() != requests.len() || made.iter().zip(&requests).any(|(m, r)| m.len() != r.draws.len()) {
+            let message = "the engine gave fewer answers than were asked for".into();
+            return Err(RunError::Engine(EngineError::Machine(message)));
+        }
+        for ((record, draws), made) in places.iter().zip(made) {
+            let Some(of_record) = found.get_mut(*record) else { continue };
+            for (draw, text) in draws.iter().zip(made) {
+                if let Some(place) = of_record.get_mut(*draw) {
+                    *place = Some(text);
+                }
+            }
+        }
     }
-    Ok(answers)
+    let whole = |texts: Vec<Option<Generation>>| texts.into_iter().collect::<Option<Vec<_>>>();
+    let texts = found.into_iter().map(whole).collect::<Option<Vec<_>>>();
+    let texts = texts.ok_or_else(|| RunError::Bug("a draw was neither known nor asked for".into()))?;
+    Ok(Answers { texts, keys })
+}
+
+/// The key of one draw of a conversation. Its number matters only to a sampler that reshapes.
+fn key(conversation: Option<&Fingerprint>, draw: &GenerationDraw, reshapes: bool) -> TextKey {
+    let GenerationDraw { seed, sampling, draw } = draw;
+    let sampling: &Sampling = sampling;
+    let number: Value = if reshapes { json!(draw) } else { Value::Null };
+    TextKey::of(&Fingerprint::of(&json!([conversation, seed, sampling, number])))
 }

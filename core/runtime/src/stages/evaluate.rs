@@ -21,7 +21,7 @@ pub struct Points {
     pub prompt: PromptId,
     /// The response, by its draw.
     pub response: u32,
-    /// Points on the rubric's scale.
+    /// Points on the oracle's scale.
     pub points: f64,
 }
 
@@ -44,6 +44,7 @@ pub(crate) fn evaluate(cx: &mut Context<'_>, held_out: &mut HeldOut, model: &Mod
         prompts: &held_out.prompts,
         k: evaluation.responses,
         statistics: ResponseStatistics::default(),
+        keys: Vec::new(),
     })?;
     cx.stage(Score {
         place: place.clone(),
@@ -63,6 +64,7 @@ pub(crate) fn evaluate(cx: &mut Context<'_>, held_out: &mut HeldOut, model: &Mod
             limit: Some(evaluation.judge_prompts),
             shard_size,
             statistics: JudgmentStatistics::default(),
+            keys: Vec::new(),
         })?;
     }
     Ok(())
@@ -111,10 +113,15 @@ impl Work for Score<'_> {
         let name = |index: usize| {
             responses.get(index).map_or_else(String::new, |r| format!("prompt {}, response {}", r.prompt, r.draw))
         };
-        let points = cx.task.ask(|task| task.oracle(&items), name)?;
+        let points = cx.task.ask_each(
+            items.len(),
+            // No points at all where there is no oracle.
+            |task, range| Ok(task.oracle(items.get(range).unwrap_or_default())?.unwrap_or_default()),
+            name,
+        )?;
         Ok(responses
             .iter()
-            .zip(points.unwrap_or_default())
+            .zip(points)
             .map(|(response, points)| Points { prompt: response.prompt.clone(), response: response.draw, points })
             .collect())
     }

@@ -48,9 +48,23 @@ pub(crate) fn draw(
         examples.push(example("demonstration", index, messages, demonstration.response));
     }
     let drawn = task.ask(|task| task.judge_examples(seed, counts.judge_examples), named("judge example"))?;
-    let items: Vec<RubricItem<'_>> =
-        drawn.iter().map(|example| RubricItem { prompt: &example.prompt, response: &example.response }).collect();
-    let conversations = plugins.rubric.ask(|rubric| rubric.render(&items), named("judge example"))?;
+    if plugins.compares && !drawn.is_empty() {
+        let rubric = &plugins.rubric.record.info.name;
+        let message = format!(
+            "rubric `{rubric}` judges a response beside another one, and a judge example shows one response; draw none: \
+             sft.judge_examples = 0"
+        );
+        return Err(RunError::Input { place: format!("task {}", task.record.info.name), message });
+    }
+    let items: Vec<RubricItem<'_>> = drawn
+        .iter()
+        .map(|example| RubricItem { prompt: &example.prompt, response: &example.response, opponent: None })
+        .collect();
+    let conversations = plugins.rubric.ask_each(
+        items.len(),
+        |rubric, range| rubric.render(items.get(range).unwrap_or_default()),
+        named("judge example"),
+    )?;
     for (index, (drawn, messages)) in drawn.iter().zip(conversations).enumerate() {
         examples.push(example("judge example", index, messages, drawn.judgment.clone()));
     }
@@ -66,7 +80,11 @@ pub(crate) fn draw(
             second: &example.second,
         })
         .collect();
-    let conversations = plugins.meta_judge.ask(|meta| meta.render(&items), named("meta-judge example"))?;
+    let conversations = plugins.meta_judge.ask_each(
+        items.len(),
+        |meta, range| meta.render(items.get(range).unwrap_or_default()),
+        named("meta-judge example"),
+    )?;
     for (index, (drawn, messages)) in drawn.iter().zip(conversations).enumerate() {
         examples.push(example("meta-judge example", index, messages, drawn.verdict.clone()));
     }

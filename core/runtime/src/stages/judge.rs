@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use metareward_api::{Judgment, Prompt, PromptId, Response, RubricItem};
+use metareward_api::{Judgment, Position, Prompt, PromptId, Response, RubricItem, Scale};
 use serde_json::{Value, json};
 
 use super::{
     Context, Drawer, Work,
-    draws::{Asked, answers},
+    draws::{Asked, AskedDraw, answers},
     upstream,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     events::StageWatch,
     seeds::Purpose,
     statistics::{JudgmentStatistics, Statistics},
-    store::{Place, Stage, StageRecord},
+    store::{Place, Stage, StageRecord, texts::TextKey},
 };
 
 /// Stage `judgments`.
@@ -29,6 +29,52 @@ pub(crate) struct Judge<'a> {
     pub limit: Option<u32>,
     pub shard_size: usize,
     pub statistics: JudgmentStatistics,
+    /// Of the shard computed last.
+    pub keys: Vec<TextKey>,
+}
+
+/// One conversation with the judge.
+struct Question<'r> {
+    prompt: &'r Prompt,
+    /// The response judged.
+    response: &'r Response,
+    /// Where the rubric compares: the response beside it, and where the one judged is shown.
+    beside: Option<(&'r Response, Position)>,
+}
+
+impl Question<'_> {
+    fn item(&self) -> RubricItem<'_> {
+        let prompt = &self.prompt.text;
+        let judged = &self.response.text;
+        match self.beside {
+            None => RubricItem { prompt, response: judged, opponent: None },
+            Some((other, Position::First)) => RubricItem { prompt, response: judged, opponent: Some(&other.text) },
+            Some((other, Position::Second)) => RubricItem { prompt, response: &other.text, opponent: Some(judged) },
+        }
+    }
+
+    /// The score of the response judged, from that of the answer shown first.
+    fn score(&self, read: f64, scale: Scale) -> f64 {
+        match self.beside {
+            Some((_, Position::Second)) => (scale.min + scale.max - read).clamp(scale.min, scale.max),
+            _ => read,
+        }
+    }
+
+    fn name(&self) -> String {
+        let (prompt, response) = (&self.prompt.id, self.response.draw);
+        match self.beside {
+            None => format!("prompt {prompt}, response {response}"),
+            Some((other, _)) => format!("prompt {prompt}, response {response} beside {}", other.draw),
+        }
+    }
+}
+
+/// Which opponent a turn brings, of so many, and where the response judged is shown: opponents in turn, places in turn
+/// too, so that two rounds bring every opponent once in each place.
+fn meeting(turn: usize, opponents: usize) -> (usize, Position) {
+    let (round, opponent) = (turn / opponents.max(1), turn % opponents.max(1));
+    (opponent, if (round + opponent).is_multiple_of(2) { Position::First } else { Position::Second })
 }
 
 impl Judge<'_> {
@@ -40,6 +86,34 @@ impl Judge<'_> {
         }
         Ok(prompts)
     }
+}
+
+/// What the judge is asked about each response, `n` times in all: draw `d` is the answer to question `d`, beginning again
+/// where there are fewer questions than draws. Where the rubric compares, a response without another one has none.
+fn questions<'r>(prompts: &'r [Prompt], responses: &'r [Response], n: u32, compares: bool) -> Vec<Vec<Question<'r>>> {
+    let mut all = Vec::new();
+    for prompt in prompts {
+        let judged: Vec<&Response> = judged(responses, &prompt.id).collect();
+        for (place, response) in judged.iter().copied().enumerate() {
+            let question = |beside| Question { prompt, response, beside };
+            if !compares {
+                all.push(vec![question(None)]);
+                continue;
+            }
+            let others: Vec<&Response> =
+                judged.iter().cycle().skip(place + 1).take(judged.len() - 1).copied().collect();
+            let turns = (2 * others.len()).min(n as usize);
+            let met = (0..turns).filter_map(|turn| {
+                let (opponent, shown) = meeting(turn, others.len());
+                Some(question(Some((*others.get(opponent)?, shown))))
+            });
+            let met: Vec<Question<'r>> = met.collect();
+            if !met.is_empty() {
+                all.push(met);
+            }
+        }
+    }
+    all
 }
 
 /// The responses of a prompt that are judged: each distinct text once.
@@ -90,63 +164,87 @@ impl Work for Judge<'_> {
         let prompts = self.prompts(cx, shard)?;
         let responses: Vec<Response> = cx.store.read(self.responses, shard)?;
         let plugins = cx.plugins.at(self.drawer.iteration)?;
-        let judged: Vec<(&Prompt, &Response)> = prompts
-            .iter()
-            .flat_map(|prompt| judged(&responses, &prompt.id).map(move |response| (prompt, response)))
-            .collect();
-        let name = |index: usize| {
-            judged.get(index).map_or_else(String::new, |(prompt, response)| {
-                format!("prompt {}, response {}", prompt.id, response.draw)
-            })
-        };
-        let items: Vec<RubricItem<'_>> = judged
-            .iter()
-            .map(|(prompt, response)| RubricItem { prompt: &prompt.text, response: &response.text })
-            .collect();
-        let conversations = plugins.rubric.ask(|rubric| rubric.render(&items), name)?;
-        let seed = |prompt: &Prompt, response: &Response, draw| {
-            let indices = [response.draw, draw];
-            self.drawer.seeds.prompt(self.drawer.iteration, Purpose::Judgment, &prompt.id, &indices)
-        };
-        let asked = judged
-            .iter()
-            .zip(conversations)
-            .enumerate()
-            .map(|(index, ((prompt, response), messages))| Asked {
-                id: name(index),
-                messages,
-                seeds: (0..self.n).map(|draw| seed(prompt, response, draw)).collect(),
-            })
-            .collect();
-        let answers = answers(cx, &self.drawer, &plugins.judge_sampler, asked, watch)?;
-        let texts: Vec<&str> = answers.iter().flatten().map(|answer| answer.text.as_str()).collect();
-        let n = self.n.max(1) as usize;
-        let mut parsed = plugins
+        let scale = plugins.rubric.ask(|rubric| rubric.scale(), |_| String::new())?;
+        let questions = questions(&prompts, &responses, self.n, plugins.compares);
+        let flat: Vec<&Question<'_>> = questions.iter().flatten().collect();
+        let items: Vec<RubricItem<'_>> = flat.iter().map(|question| question.item()).collect();
+        let mut conversations = plugins
             .rubric
-            .ask(|rubric| rubric.parse(&texts), |item| format!("{}, judgment {}", name(item / n), item % n))?
+            .ask_each(
+                items.len(),
+                |rubric, range| rubric.render(items.get(range).unwrap_or_default()),
+                |item| flat.get(item).map_or_else(String::new, |question| question.name()),
+            )?
             .into_iter();
+        let name = |of: &[Question<'_>]| {
+            of.first().map_or_else(String::new, |question| {
+                format!("prompt {}, response {}", question.prompt.id, question.response.draw)
+            })
+        };
+        let draws = |of: &[Question<'_>]| -> Vec<AskedDraw> {
+            let Some(Question { prompt, response, .. }) = of.first() else { return Vec::new() };
+            let seed = |draw| {
+                let indices = [response.draw, draw];
+                self.drawer.seeds.prompt(self.drawer.iteration, Purpose::Judgment, &prompt.id, &indices)
+            };
+            let draw = |draw: u32| AskedDraw { conversation: draw as usize % of.len(), seed: seed(draw) };
+            (0..self.n).map(draw).collect()
+        };
+        let asked: Vec<Asked> = questions
+            .iter()
+            .map(|of| Asked {
+                id: name(of),
+                conversations: conversations.by_ref().take(of.len()).collect(),
+                draws: draws(of),
+            })
+            .collect();
+        let earlier = cx.store.earlier(&self.place, self.stage(), shard)?;
+        let answers = answers(cx, &self.drawer, &plugins.judge_sampler, &asked, &earlier, watch)?;
+        let texts: Vec<&str> = answers.texts.iter().flatten().map(|answer| answer.text.as_str()).collect();
+        let n = self.n.max(1) as usize;
+        let parsed = plugins.rubric.ask_each(
+            texts.len(),
+            |rubric, range| rubric.parse(texts.get(range).unwrap_or_default()),
+            |item| {
+                let response = questions.get(item / n).map_or_else(String::new, |of| name(of));
+                format!("{response}, judgment {}", item % n)
+            },
+        );
+        let mut parsed = answers.read(cx, (&self.place, self.stage(), shard), parsed)?.into_iter();
         let mut judgments = Vec::new();
-        for ((prompt, response), answers) in judged.iter().zip(&answers) {
-            for ((draw, answer), parsed) in (0..).zip(answers).zip(&mut parsed) {
+        for (of, texts) in questions.iter().zip(answers.texts) {
+            for (((draw, question), answer), parsed) in (0..).zip(of.iter().cycle()).zip(texts).zip(&mut parsed) {
                 judgments.push(Judgment {
-                    prompt: prompt.id.clone(),
-                    response: response.draw,
+                    prompt: question.prompt.id.clone(),
+                    response: question.response.draw,
                     draw,
+                    opponent: question.beside.map(|(other, _)| other.draw),
+                    shown: question.beside.map(|(_, shown)| shown),
                     model: self.drawer.model.fingerprint.to_string(),
-                    text: answer.text.clone(),
+                    text: answer.text,
                     tokens: answer.tokens,
                     finish: answer.finish,
-                    score: parsed.as_ref().ok().copied(),
+                    score: parsed.as_ref().ok().map(|read| question.score(*read, scale)),
                     unreadable: parsed.err(),
                 });
             }
         }
+        self.keys = answers.keys;
         Ok(judgments)
     }
 
-    fn count(&mut self, cx: &Context<'_>, _: usize, judgments: &[Judgment]) -> Result<(), RunError> {
-        let rubric = &cx.plugins.at(self.drawer.iteration)?.rubric;
-        let scale = rubric.ask(|rubric| rubric.scale(), |_| String::new())?;
+    fn text_keys(&mut self) -> Vec<TextKey> {
+        std::mem::take(&mut self.keys)
+    }
+
+    fn count(&mut self, cx: &Context<'_>, shard: usize, judgments: &[Judgment]) -> Result<(), RunError> {
+        let plugins = cx.plugins.at(self.drawer.iteration)?;
+        let scale = plugins.rubric.ask(|rubric| rubric.scale(), |_| String::new())?;
+        if plugins.compares {
+            let responses: Vec<Response> = cx.store.read(self.responses, shard)?;
+            let alone = |prompt: &Prompt| judged(&responses, &prompt.id).count() == 1;
+            self.statistics.without_opponent += self.prompts(cx, shard)?.iter().filter(|p| alone(p)).count() as u64;
+        }
         let statistics = &mut self.statistics;
         let mut means: BTreeMap<&PromptId, Vec<f64>> = BTreeMap::new();
         for (prompt, _, scores) in by_response(judgments) {
@@ -198,4 +296,34 @@ pub(crate) fn by_response(judgments: &[Judgment]) -> Vec<(&PromptId, u32, Vec<f6
         scores.sort_by(f64::total_cmp);
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn two_rounds_bring_every_opponent_once_in_each_place(opponents in 1usize..12) {
+            let met: BTreeSet<(usize, Position)> = (0..2 * opponents).map(|turn| meeting(turn, opponents)).collect();
+            prop_assert_eq!(met.len(), 2 * opponents);
+            prop_assert!(met.iter().all(|(opponent, _)| *opponent < opponents));
+        }
+
+        #[test]
+        fn every_round_brings_every_opponent_and_places_stay_even(opponents in 1usize..12, turns in 1usize..60) {
+            let met: Vec<(usize, Position)> = (0..turns).map(|turn| meeting(turn, opponents)).collect();
+            for round in met.chunks(opponents) {
+                let opponents: BTreeSet<usize> = round.iter().map(|(opponent, _)| *opponent).collect();
+                prop_assert_eq!(opponents.len(), round.len());
+            }
+            let firsts = met.iter().filter(|(_, shown)| *shown == Position::First).count();
+            // An odd round leaves one over, and the next one takes it back.
+            prop_assert!((turns as i64 - 2 * firsts as i64).abs() <= 1, "{} of {}", firsts, turns);
+        }
+    }
 }

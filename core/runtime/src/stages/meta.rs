@@ -17,7 +17,7 @@ use crate::{
     events::StageWatch,
     seeds::{Purpose, Seeds},
     statistics::{Statistics, VerdictStatistics},
-    store::{Place, Stage, StageRecord},
+    store::{Place, Stage, StageRecord, texts::TextKey},
 };
 
 /// The response of a prompt whose judgments meet, and those of its judgments that have a score.
@@ -86,6 +86,8 @@ pub(crate) struct Compare<'a> {
     pub responses: &'a StageRecord,
     pub judgments: &'a StageRecord,
     pub statistics: VerdictStatistics,
+    /// Of the shard computed last.
+    pub keys: Vec<TextKey>,
 }
 
 impl Work for Compare<'_> {
@@ -137,7 +139,11 @@ impl Work for Compare<'_> {
             .map(|widest| widest.as_ref().map_or(0, |widest| u32::try_from(widest.judgments.len()).unwrap_or_default()))
             .collect();
         let prompt_name = |index: usize| prompts.get(index).map_or_else(String::new, |p| format!("prompt {}", p.id));
-        let schedules = plugins.meta_judge.ask(|meta| meta.schedule(&players), prompt_name)?;
+        let schedules = plugins.meta_judge.ask_each(
+            players.len(),
+            |meta, range| meta.schedule(players.get(range).unwrap_or_default()),
+            prompt_name,
+        )?;
         let criteria = plugins.rubric.ask(|rubric| rubric.criteria(), |_| String::new())?;
 
         let mut met: Vec<(&Prompt, &Response, &Judgment, &Judgment)> = Vec::new();
@@ -176,26 +182,32 @@ impl Work for Compare<'_> {
                 second: &second.text,
             })
             .collect();
-        let conversations = plugins.meta_judge.ask(|meta| meta.render(&items), name)?;
-        let asked = met
+        let conversations = plugins.meta_judge.ask_each(
+            items.len(),
+            |meta, range| meta.render(items.get(range).unwrap_or_default()),
+            name,
+        )?;
+        let asked: Vec<Asked> = met
             .iter()
             .zip(conversations)
             .enumerate()
-            .map(|(index, ((prompt, response, first, second), messages))| Asked {
-                id: name(index),
-                messages,
-                seeds: vec![self.drawer.seeds.prompt(
-                    iteration,
-                    Purpose::Verdict,
-                    &prompt.id,
-                    &[response.draw, first.draw, second.draw],
-                )],
+            .map(|(index, ((prompt, response, first, second), messages))| {
+                let indices = [response.draw, first.draw, second.draw];
+                let seed = self.drawer.seeds.prompt(iteration, Purpose::Verdict, &prompt.id, &indices);
+                Asked::one(name(index), messages, [seed])
             })
             .collect();
-        let answers = answers(cx, &self.drawer, &plugins.meta_sampler, asked, watch)?;
-        let texts: Vec<&str> = answers.iter().flatten().map(|answer| answer.text.as_str()).collect();
-        let parsed = plugins.meta_judge.ask(|meta| meta.parse(&texts), name)?;
-        let verdicts = met.iter().zip(answers.iter().flatten()).zip(parsed);
+        let earlier = cx.store.earlier(&self.place, self.stage(), shard)?;
+        let answers = answers(cx, &self.drawer, &plugins.meta_sampler, &asked, &earlier, watch)?;
+        let texts: Vec<&str> = answers.texts.iter().flatten().map(|answer| answer.text.as_str()).collect();
+        let parsed = plugins.meta_judge.ask_each(
+            texts.len(),
+            |meta, range| meta.parse(texts.get(range).unwrap_or_default()),
+            name,
+        );
+        let parsed = answers.read(cx, (&self.place, self.stage(), shard), parsed)?;
+        self.keys = answers.keys;
+        let verdicts = met.iter().zip(answers.texts.iter().flatten()).zip(parsed);
         Ok(verdicts
             .map(|(((prompt, response, first, second), answer), parsed)| Verdict {
                 prompt: prompt.id.clone(),
@@ -210,6 +222,10 @@ impl Work for Compare<'_> {
                 unreadable: parsed.err(),
             })
             .collect())
+    }
+
+    fn text_keys(&mut self) -> Vec<TextKey> {
+        std::mem::take(&mut self.keys)
     }
 
     fn count(&mut self, cx: &Context<'_>, shard: usize, verdicts: &[Verdict]) -> Result<(), RunError> {
@@ -267,6 +283,8 @@ mod tests {
             prompt: PromptId("p".into()),
             response,
             draw,
+            opponent: None,
+            shown: None,
             model: String::new(),
             text: String::new(),
             tokens: 0,

@@ -29,6 +29,7 @@ use crate::{
     store::{
         FORMAT, Model, Place, Stage, StageRecord, Store,
         shard::{self, Found},
+        texts::{self, TextKey},
     },
 };
 
@@ -85,8 +86,14 @@ impl Context<'_> {
             let (record, records) = match found {
                 Found::Whole(record, records) => (record, records),
                 Found::Damaged(_) | Found::Nothing => {
-                    let records = work.compute(self, index, &watch)?;
-                    (shard::write(&self.store.disk, &folder, index, &fingerprint, &records)?, records)
+                    let records =
+                        work.compute(self, index, &watch).map_err(|error| error.in_shard(&place, stage, index))?;
+                    let keys = work.text_keys();
+                    let record = shard::write(&self.store.disk, &folder, index, &fingerprint, &records, &keys)?;
+                    if !keys.is_empty() {
+                        texts::forget(&self.store.disk, &folder, index)?;
+                    }
+                    (record, records)
                 }
             };
             work.count(self, index, &records)?;
@@ -128,6 +135,11 @@ pub(crate) trait Work {
         shard: usize,
         watch: &StageWatch<'_>,
     ) -> Result<Vec<Self::Record>, RunError>;
+
+    /// Where the records computed last are generated texts: what each text depends on, in order.
+    fn text_keys(&mut self) -> Vec<TextKey> {
+        Vec::new()
+    }
 
     /// Sees the records of every shard, made now or before, in order.
     fn count(&mut self, _cx: &Context<'_>, _shard: usize, _records: &[Self::Record]) -> Result<(), RunError> {

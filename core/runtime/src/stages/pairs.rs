@@ -115,7 +115,11 @@ impl Sources<'_> {
                 .get(index)
                 .map_or_else(String::new, |(prompt, response, _)| format!("prompt {prompt}, response {response}"))
         };
-        let rewards = plugins.rubric.ask(|rubric| rubric.aggregate(&scores), name)?;
+        let rewards = plugins.rubric.ask_each(
+            scores.len(),
+            |rubric, range| rubric.aggregate(scores.get(range).unwrap_or_default()),
+            name,
+        )?;
         let reward = |response: &Response| {
             let found = scored
                 .iter()
@@ -183,10 +187,16 @@ impl Sources<'_> {
             .map(|(prompt, rated)| RubricItem {
                 prompt: &prompt.text,
                 response: response(*rated).map_or("", |response| response.text.as_str()),
+                // A rubric that compares has no judge pairs.
+                opponent: None,
             })
             .collect();
         let name = |index: usize| prompts.get(index).map_or_else(String::new, |prompt| format!("prompt {}", prompt.id));
-        let conversations = plugins.rubric.ask(|rubric| rubric.render(&items), name)?;
+        let conversations = plugins.rubric.ask_each(
+            items.len(),
+            |rubric, range| rubric.render(items.get(range).unwrap_or_default()),
+            name,
+        )?;
         let outcomes = prompts.iter().zip(rated).zip(&groups).zip(selected).zip(conversations);
         Ok(outcomes
             .map(|((((prompt, rated), group), selection), messages)| {
@@ -211,7 +221,11 @@ impl Sources<'_> {
     ) -> Result<Vec<Result<Selection, NoPair>>, RunError> {
         let candidates: Vec<Vec<Candidate>> = groups.iter().map(|group| group.candidates.clone()).collect();
         let name = |index: usize| prompts.get(index).map_or_else(String::new, |prompt| format!("prompt {}", prompt.id));
-        selector.ask(|selector| selector.select(&candidates), name)
+        selector.ask_each(
+            candidates.len(),
+            |selector, range| selector.select(candidates.get(range).unwrap_or_default()),
+            name,
+        )
     }
 
     fn pair(

@@ -1,7 +1,8 @@
 //! Weights against position bias, battle matrices and ratings (paper section 3, steps 4 to 6).
 
 use metareward_api::{
-    Judgment, Match, PositionWins, Prompt, RatedResponse, Remark, Verdict, VerdictSet, WeightScope, Winner,
+    Battle, BattleMatrix, Judgment, Match, PositionWins, Prompt, RankingProblem, RatedResponse, Remark, Verdict,
+    VerdictSet, WeightScope, Winner,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +45,16 @@ impl Rate<'_> {
 pub(crate) fn wins(verdicts: &[(Match, Winner)]) -> PositionWins {
     let count = |of| verdicts.iter().filter(|(_, winner)| *winner == of).count() as u64;
     PositionWins { first: count(Winner::First), second: count(Winner::Second) }
+}
+
+/// Weights of ties, row against column: symmetric, and empty where there are none.
+fn ties(problem: &RankingProblem) -> Vec<Vec<f64>> {
+    if problem.battles.iter().all(|battle| battle.ties == 0.0) {
+        return Vec::new();
+    }
+    let alone = |battle: &Battle| Battle { left_wins: 0.0, right_wins: 0.0, ..*battle };
+    let battles = problem.battles.iter().map(alone).collect();
+    BattleMatrix::of(&RankingProblem { players: problem.players, battles }, 1.0).rows()
 }
 
 impl Work for Rate<'_> {
@@ -113,20 +124,37 @@ impl Work for Rate<'_> {
         let in_scope = self.wins(cx)?;
         let counted: Vec<PositionWins> =
             sets.iter().map(|set| in_scope.unwrap_or_else(|| wins(&set.verdicts))).collect();
-        let weighed = plugins.meta_judge.ask(|meta| meta.weigh(&sets, &counted), name)?;
-        let battles: Vec<_> = weighed.iter().map(|weighed| weighed.battles.clone()).collect();
-        let ratings = plugins.ranker.ask(|ranker| ranker.rate(&battles), name)?;
+        let weighed = plugins.meta_judge.ask_each(
+            sets.len(),
+            |meta, range| {
+                let counted = counted.get(range.clone()).unwrap_or_default();
+                meta.weigh(sets.get(range).unwrap_or_default(), counted)
+            },
+            name,
+        )?;
+        let (weights, problems): (Vec<[f64; 2]>, Vec<RankingProblem>) = weighed
+            .into_iter()
+            .zip(&sets)
+            .map(|(weighed, set)| (weighed.weights, RankingProblem { players: set.players, battles: weighed.battles }))
+            .unzip();
+        let ratings = plugins.ranker.ask_each(
+            problems.len(),
+            |ranker, range| ranker.rate(problems.get(range).unwrap_or_default()),
+            name,
+        )?;
         Ok(rated
             .iter()
-            .zip(weighed)
+            .zip(weights)
+            .zip(&problems)
             .zip(ratings)
-            .map(|(((prompt, widest), weighed), rating)| RatedResponse {
+            .map(|((((prompt, widest), weights), problem), rating)| RatedResponse {
                 prompt: prompt.id.clone(),
                 response: widest.response,
                 judgments: widest.judgments.iter().map(|judgment| judgment.draw).collect(),
                 variance: widest.variance,
-                weights: weighed.weights,
-                battles: weighed.battles.rows(),
+                weights,
+                battles: BattleMatrix::of(problem, 0.0).rows(),
+                ties: ties(problem),
                 ratings: rating.ratings,
                 converged: rating.converged,
                 remarks: rating.remarks,

@@ -15,7 +15,7 @@ use crate::{
     events::StageWatch,
     seeds::Purpose,
     statistics::{ResponseStatistics, Statistics},
-    store::{Place, Stage, StageRecord},
+    store::{Place, Stage, StageRecord, texts::TextKey},
 };
 
 /// Stage `responses`.
@@ -25,6 +25,8 @@ pub(crate) struct Respond<'a> {
     pub prompts: &'a StageRecord,
     pub k: u32,
     pub statistics: ResponseStatistics,
+    /// Of the shard computed last.
+    pub keys: Vec<TextKey>,
 }
 
 impl Respond<'_> {
@@ -75,18 +77,19 @@ impl Work for Respond<'_> {
         let seed = |prompt: &Prompt, draw| {
             self.drawer.seeds.prompt(self.drawer.iteration, Purpose::Response, &prompt.id, &[draw])
         };
-        let asked = prompts
+        let asked: Vec<Asked> = prompts
             .iter()
-            .map(|prompt| Asked {
-                id: format!("prompt {}", prompt.id),
-                messages: prompt.messages(),
-                seeds: (0..self.k).map(|draw| seed(prompt, draw)).collect(),
+            .map(|prompt| {
+                let seeds = (0..self.k).map(|draw| seed(prompt, draw));
+                Asked::one(format!("prompt {}", prompt.id), prompt.messages(), seeds)
             })
             .collect();
         let sampler = self.sampler(cx)?;
-        let answers = answers(cx, &self.drawer, sampler, asked, watch)?;
+        let earlier = cx.store.earlier(&self.place, self.stage(), shard)?;
+        let answers = answers(cx, &self.drawer, sampler, &asked, &earlier, watch)?;
+        self.keys = answers.keys;
         let mut responses = Vec::new();
-        for (prompt, answers) in prompts.iter().zip(answers) {
+        for (prompt, answers) in prompts.iter().zip(answers.texts) {
             let mut seen: BTreeMap<String, u32> = BTreeMap::new();
             for (draw, answer) in (0..).zip(answers) {
                 let duplicate_of = seen.get(&answer.text).copied();
@@ -103,6 +106,10 @@ impl Work for Respond<'_> {
             }
         }
         Ok(responses)
+    }
+
+    fn text_keys(&mut self) -> Vec<TextKey> {
+        std::mem::take(&mut self.keys)
     }
 
     fn count(&mut self, _: &Context<'_>, _: usize, responses: &[Response]) -> Result<(), RunError> {

@@ -89,6 +89,13 @@ impl Disk {
             .map_err(|error| RunError::io(to, &error))
     }
 
+    /// Removes a file.
+    pub(crate) fn remove_file(&self, path: &Path) -> Result<(), RunError> {
+        self.ask(Operation::Remove, path)
+            .and_then(|()| fs::remove_file(path))
+            .map_err(|error| RunError::io(path, &error))
+    }
+
     /// Removes a folder with all that is in it.
     pub(crate) fn remove_folder(&self, path: &Path) -> Result<(), RunError> {
         self.ask(Operation::Remove, path)
@@ -132,9 +139,7 @@ impl Disk {
                 if is_folder {
                     self.remove_folder(&path)?;
                 } else {
-                    self.ask(Operation::Remove, &path)
-                        .and_then(|()| fs::remove_file(&path))
-                        .map_err(|error| RunError::io(&path, &error))?;
+                    self.remove_file(&path)?;
                 }
             } else if is_folder && name != "training" {
                 self.remove_partials(&path)?;

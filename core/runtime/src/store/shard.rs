@@ -7,7 +7,10 @@ use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Disk, disk};
+use super::{
+    Disk, disk,
+    texts::{self, TextKey},
+};
 use crate::{Fingerprint, RunError};
 
 /// One shard of a stage.
@@ -62,25 +65,36 @@ pub(crate) fn find<T: DeserializeOwned>(
     Ok(Found::Nothing)
 }
 
-/// Writes a shard.
+/// Writes a shard; where its records are generated texts, with the `keys` of those.
 pub(crate) fn write<T: Serialize>(
     disk: &Disk,
     folder: &Path,
     index: usize,
     fingerprint: &Fingerprint,
     records: &[T],
+    keys: &[TextKey],
 ) -> Result<ShardRecord, RunError> {
+    let bytes = lines(records.iter())?;
+    let blake3 = Fingerprint::of_bytes(&bytes);
+    let file = format!("{index:05}-{}-{}.jsonl", fingerprint.short(), blake3.short());
+    disk.create_folder(folder)?;
+    if !keys.is_empty() {
+        // First: a shard that is there has its keys.
+        disk.write(&texts::path(&folder.join(&file)), &texts::bytes(keys))?;
+    }
+    disk.write(&folder.join(&file), &bytes)?;
+    Ok(ShardRecord { file, fingerprint: fingerprint.clone(), blake3, records: records.len() as u64 })
+}
+
+/// Records as lines of JSON.
+pub(crate) fn lines<'r, T: Serialize + 'r>(records: impl Iterator<Item = &'r T>) -> Result<Vec<u8>, RunError> {
     let mut bytes = Vec::new();
     for record in records {
         serde_json::to_writer(&mut bytes, record)
             .map_err(|error| RunError::Bug(format!("a record cannot be written: {error}")))?;
         bytes.push(b'\n');
     }
-    let blake3 = Fingerprint::of_bytes(&bytes);
-    let file = format!("{index:05}-{}-{}.jsonl", fingerprint.short(), blake3.short());
-    disk.create_folder(folder)?;
-    disk.write(&folder.join(&file), &bytes)?;
-    Ok(ShardRecord { file, fingerprint: fingerprint.clone(), blake3, records: records.len() as u64 })
+    Ok(bytes)
 }
 
 /// Reads all records of a shard.
@@ -88,6 +102,16 @@ pub(crate) fn read<T: DeserializeOwned>(folder: &Path, shard: &ShardRecord) -> R
     let path = folder.join(&shard.file);
     let bytes = fs::read(&path).map_err(|error| RunError::io(&path, &error))?;
     parse(&bytes).ok_or_else(|| RunError::Io { path, message: "holds a line that is no such record".into() })
+}
+
+/// The records of a file if it is there and what its name says.
+pub(crate) fn whole<T: DeserializeOwned>(path: &Path) -> Result<Option<Vec<T>>, RunError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).map_err(|error| RunError::io(path, &error))?;
+    let hash = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.rsplit('-').next());
+    Ok(if hash == Some(Fingerprint::of_bytes(&bytes).short()) { parse(&bytes) } else { None })
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<Vec<T>> {

@@ -1,6 +1,8 @@
 //! Engines without a model: texts that follow from hashes of what is asked, and a trainer that hashes what it is given.
 #![allow(dead_code)]
 
+pub mod plugins;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -13,10 +15,11 @@ use std::{
 };
 
 use metareward_api::{
-    EngineError, EpochReport, Example, Finish, Generation, GenerationRequest, Generator, Message, ModelCard, Progress,
-    SequenceLogProb, StepMetrics, TrainData, TrainJob, TrainReport, Trainer, Watch,
+    EngineError, EpochReport, Example, Finish, Generation, GenerationDraw, GenerationRequest, Generator, Message,
+    ModelCard, NextTokens, Progress, Sampler, SequenceLogProb, StepMetrics, TrainData, TrainJob, TrainReport, Trainer,
+    Watch,
 };
-use metareward_host::Registry;
+use metareward_host::{HostError, Registry, Settings};
 use metareward_runtime::{Disk, Engines, Event, Experiment, Layers, Observer, RunError, RunOutcome, RunRequest};
 
 /// How many answers of which kind were generated, and how many sequences were measured or trained on.
@@ -29,6 +32,10 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
         hasher.update(part);
     }
     *hasher.finalize().as_bytes()
+}
+
+fn count_one(counts: &Counts, what: &'static str) {
+    count(counts, what, 1);
 }
 
 fn count(counts: &Counts, what: &'static str, number: u64) {
@@ -56,6 +63,19 @@ pub struct ScriptedGenerator {
 impl ScriptedGenerator {
     pub fn new(context: u32) -> Self {
         Self { counts: Counts::default(), judge: Judge::Lively, context, model: None }
+    }
+
+    /// What a draw depends on: its seed, and the token that its sampler finds most probable.
+    fn stream(&self, draw: &GenerationDraw, reshape: Option<&dyn Sampler>) -> Result<u64, EngineError> {
+        let Some(sampler) = reshape else { return Ok(draw.seed) };
+        let failed = |message: String| EngineError::Plugin { plugin: sampler.info().name, message };
+        let count = sampler.reshapes().map_err(|error| failed(error.message))?.unwrap();
+        let tokens = (0..count).collect();
+        let row = NextTokens { draw: draw.draw, position: 0, tokens, logits: vec![0.0; count as usize] };
+        let row = sampler.reshape(&[row]).map_err(|error| failed(error.message))?.remove(0);
+        count_one(&self.counts, "reshaped");
+        let top = (0..).zip(row).max_by(|a: &(u64, f64), b| a.1.total_cmp(&b.1)).unwrap().0;
+        Ok(draw.seed ^ (top + 1))
     }
 
     fn text(&self, messages: &[Message], seed: u64) -> (&'static str, String) {
@@ -107,6 +127,7 @@ impl Generator for ScriptedGenerator {
     fn generate(
         &mut self,
         requests: &[GenerationRequest],
+        reshape: Option<&dyn Sampler>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError> {
         let total = requests.iter().map(|request| request.draws.len() as u64).sum();
@@ -118,7 +139,7 @@ impl Generator for ScriptedGenerator {
             }
             let mut of_request = Vec::new();
             for draw in &request.draws {
-                let (kind, text) = self.text(&request.messages, draw.seed);
+                let (kind, text) = self.text(&request.messages, self.stream(draw, reshape)?);
                 count(&self.counts, kind, 1);
                 let tokens = text.split_whitespace().count() as u32;
                 of_request.push(Generation { text, tokens, finish: Finish::EndOfTurn });
@@ -258,8 +279,12 @@ pub struct Lab {
     pub set: Vec<String>,
     pub judge: Judge,
     pub context: u32,
-    pub registry: Registry,
+    pub registry: MakeRegistry,
+    pub accept_changed_plugins: bool,
 }
+
+/// Makes the plugins that a lab knows.
+pub type MakeRegistry = fn(Settings) -> Result<Registry, HostError>;
 
 const EXPERIMENT: &str = r#"
 name = "scripted"
@@ -314,7 +339,8 @@ impl Lab {
             set: Vec::new(),
             judge: Judge::Lively,
             context: 100,
-            registry: metareward_builtin::registry().unwrap(),
+            registry: plugins::registry,
+            accept_changed_plugins: false,
         };
         let prompts: String =
             (0..12).map(|n| format!("{{\"id\": \"p{n}\", \"prompt\": \"question number {n}\"}}\n")).collect();
@@ -342,7 +368,7 @@ impl Lab {
     }
 
     pub fn open(&self) -> Result<Experiment, RunError> {
-        Experiment::open(&self.layers(), &self.registry)
+        Experiment::open(&self.layers(), self.registry)
     }
 
     /// Runs and returns how much was computed.
@@ -367,6 +393,7 @@ impl Lab {
                 clock,
                 disk,
                 machine: BTreeMap::new(),
+                accept_changed_plugins: self.accept_changed_plugins,
             };
             experiment.run(&request, Engines { generator: &mut generator, trainer: &mut trainer })
         });
