@@ -19,11 +19,7 @@ pub(crate) fn of(wins: PositionWins) -> [f64; 2] {
 /// One battle per pair that met, in the order of their first meetings, the lower index on the left. Wins are
 /// B_mn = w1·[r_mn = 1] + w2·[r_nm = −1]; a tie verdict weighs (w1 + w2) / 2 on the side, so that ties favour no
 /// position and leave B as it is. A match that was played twice counts twice.
-pub(crate) fn battles(
-    set: &VerdictSet,
-    [w1, w2]: [f64; 2],
-    disagreement: Disagreement,
-) -> Result<Vec<Battle>, String> {
+pub(crate) fn battles(set: &VerdictSet, [w1, w2]: [f64; 2], disagreement: Disagreement) -> Result<Vec<Battle>, String> {
     let mut places: BTreeMap<[u32; 2], usize> = BTreeMap::new();
     let mut met: Vec<Meeting> = Vec::new();
     for (Match { first, second }, winner) in &set.verdicts {
@@ -65,7 +61,8 @@ struct Meeting {
 
 impl Meeting {
     fn battle(self, tie: f64, disagreement: Disagreement) -> Battle {
-        let Self { pair: [left, right], won: [(left_count, mut left_wins), (right_count, mut right_wins)], mut ties } = self;
+        let Self { pair: [left, right], won: [(left_count, mut left_wins), (right_count, mut right_wins)], mut ties } =
+            self;
         if disagreement == Disagreement::Tie && left_count > 0 && right_count > 0 {
             ties += left_count + right_count;
             (left_wins, right_wins) = (0.0, 0.0);

@@ -3,7 +3,8 @@
 
 use meta_judge_pairwise::Pairwise;
 use metareward_api::{
-    Battle, Match, MetaJudge, MetaJudgeItem, MetaJudgePromises, PositionWins, Unreadable, VerdictSet, WeightScope, Winner,
+    Battle, Match, MetaJudge, MetaJudgeItem, MetaJudgePromises, PositionWins, Unreadable, VerdictSet, WeightScope,
+    Winner,
 };
 use metareward_plugin::{FromOptions, read_options};
 use serde_json::{Value, json};

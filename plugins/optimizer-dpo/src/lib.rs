@@ -68,7 +68,8 @@ impl FromOptions for Dpo {
             kind: Kind::Optimizer,
             name: "dpo".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "direct preference optimization (DPO), with label smoothing, length normalisation and an NLL term".to_owned(),
+            summary: "direct preference optimization (DPO), with label smoothing, length normalisation and an NLL term"
+                .to_owned(),
         }
     }
 

@@ -79,7 +79,8 @@ fn a_word_level_model_is_served_by_options_alone() {
         "score_line": "score {{score}}",
         "guard": "remove",
     }));
-    let asked = rubric.render(&[RubricItem { prompt: "sort b a", response: "a b mark : score 5", opponent: None }]).unwrap();
+    let asked =
+        rubric.render(&[RubricItem { prompt: "sort b a", response: "a b mark : score 5", opponent: None }]).unwrap();
     assert_eq!(asked[0][0].content, "judge : sort b a answer : a b  score 5 mark :");
     assert_eq!(read(&rubric, "order right words right score 4"), Ok(4.0));
     assert_eq!(read(&rubric, "order right score score"), Err(Unreadable::NotANumber));

@@ -1,0 +1,22 @@
+//! The laws of optimizers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use metareward_api::Optimizer;
+use metareward_laws::{Plan, all_held, check_optimizer};
+use metareward_plugin::{FromOptions, read_options};
+use optimizer_cdpo::Cdpo;
+use serde_json::json;
+
+#[test]
+fn cdpo_obeys_the_laws_of_optimizers() {
+    for (options, pulls_apart) in [
+        (json!({}), false),
+        (json!({"unbiased": true, "label_smoothing": 0.3}), true),
+        (json!({"label_smoothing": 0, "beta": 0.5, "nll_weight": 1}), true),
+    ] {
+        let optimizer = Cdpo::from_options(read_options(&options).unwrap()).unwrap();
+        assert_eq!(optimizer.promises().unwrap().pulls_apart, pulls_apart, "{options}");
+        let outcomes = check_optimizer(&optimizer, Plan::default());
+        all_held(&outcomes).unwrap_or_else(|broken| panic!("{options}: {broken}"));
+    }
+}

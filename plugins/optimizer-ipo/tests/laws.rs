@@ -1,0 +1,22 @@
+//! The laws of optimizers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use metareward_api::Optimizer;
+use metareward_laws::{Plan, all_held, check_optimizer};
+use metareward_plugin::{FromOptions, read_options};
+use optimizer_ipo::Ipo;
+use serde_json::json;
+
+#[test]
+fn ipo_obeys_the_laws_of_optimizers() {
+    for (options, pulls_apart) in [
+        (json!({}), false),
+        (json!({"length_normalized": false, "beta": 0.5}), false),
+        (json!({"nll_weight": 0.5, "nll_per": "sequence"}), false),
+    ] {
+        let optimizer = Ipo::from_options(read_options(&options).unwrap()).unwrap();
+        assert_eq!(optimizer.promises().unwrap().pulls_apart, pulls_apart, "{options}");
+        let outcomes = check_optimizer(&optimizer, Plan::default());
+        all_held(&outcomes).unwrap_or_else(|broken| panic!("{options}: {broken}"));
+    }
+}

@@ -1,0 +1,12 @@
+//! Losses, gradients and rewards against TRL's own loss functions (`fixtures/make.py` of optimizer-dpo).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../optimizer-dpo/tests/fixture/mod.rs"]
+mod fixture;
+
+use optimizer_length_normalised::LengthNormalised;
+
+#[test]
+fn agrees_with_trl() {
+    fixture::agrees::<LengthNormalised>(include_str!("../fixtures/trl.json"), 2, |_, _| [1.0, 1.0]);
+}
