@@ -11,10 +11,11 @@ use metareward_api::Sampling;
 /// most probable token; of equals, to the one with the lowest index.
 ///
 /// Probabilities are those of f64 and add up to 1 but for its rounding. A logit of minus infinity is a token that cannot come.
-/// Where no logit is a number, or one is NaN or plus infinity, there is no distribution and all are NaN.
+/// Where no logit is a number, one is NaN or plus infinity, or a parameter is out of its range, there is no distribution and
+/// all are NaN.
 pub fn distribution(sampling: &Sampling, logits: &[f64]) -> Vec<f64> {
     let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if !highest.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
+    if !highest.is_finite() || logits.iter().any(|logit| logit.is_nan()) || !in_range(sampling) {
         return vec![f64::NAN; logits.len()];
     }
     // Most probable first; of equals, the lowest index.
@@ -46,7 +47,7 @@ pub fn distribution(sampling: &Sampling, logits: &[f64]) -> Vec<f64> {
         }
         kept.truncate(count);
     }
-    kept.retain(|(_, weight)| *weight >= sampling.min_p.min(1.0));
+    kept.retain(|(_, weight)| *weight >= sampling.min_p);
     let total = total(&kept);
     let mut probabilities = vec![0.0; logits.len()];
     for (index, weight) in kept {
@@ -55,6 +56,16 @@ pub fn distribution(sampling: &Sampling, logits: &[f64]) -> Vec<f64> {
         }
     }
     probabilities
+}
+
+/// Whether every parameter is in its range; what does not shape the distribution is left aside.
+pub(crate) fn in_range(sampling: &Sampling) -> bool {
+    sampling.temperature.is_finite()
+        && sampling.temperature >= 0.0
+        && sampling.top_p > 0.0
+        && sampling.top_p <= 1.0
+        && sampling.top_k != Some(0)
+        && (0.0..=1.0).contains(&sampling.min_p)
 }
 
 fn logit(logits: &[f64], index: usize) -> f64 {

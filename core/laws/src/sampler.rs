@@ -124,14 +124,8 @@ fn permuted_logits() -> impl Strategy<Value = (Vec<f64>, Vec<usize>)> {
 
 fn in_range(plan: &DrawPlan) -> Result<(), String> {
     let sampling = &plan.sampling;
-    let holds = sampling.temperature.is_finite()
-        && sampling.temperature >= 0.0
-        && sampling.top_p > 0.0
-        && sampling.top_p <= 1.0
-        && sampling.top_k != Some(0)
-        && (0.0..=1.0).contains(&sampling.min_p)
-        && sampling.max_tokens > 0
-        && sampling.stop.iter().all(|stop| !stop.is_empty());
+    let holds =
+        exact::in_range(sampling) && sampling.max_tokens > 0 && sampling.stop.iter().all(|stop| !stop.is_empty());
     ensure(holds, || format!("{sampling:?}"))
 }
 

@@ -1,15 +1,22 @@
-//! Wrong rubrics.
+//! Honest rubrics and wrong ones.
 
-use metareward_api::{Message, Plugin, PluginError, PluginInfo, Rubric, RubricItem, Scale, Unreadable};
-use metareward_laws::check_rubric;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use metareward_api::{Kind, Message, Plugin, PluginError, PluginInfo, Rubric, RubricItem, Scale, Unreadable};
+use metareward_laws::{LawOutcome, check_rubric, laws_of};
 use metareward_plugin::{FromOptions, Guard};
 use rubric_additive::{Additive, AdditiveOptions};
 
-use crate::{PLAN, breaks};
+use crate::{Case, PLAN, case, every_law_breaks, holds};
 
 /// What is wrong with [`Wrong`].
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
+    None,
+    Nameless,
+    Compares,
+    ShowsUnasked,
+    CountsCalls,
     EmptyScale,
     HidesResponse,
     OneTooMany,
@@ -26,11 +33,13 @@ enum Fault {
 struct Wrong {
     rubric: Additive,
     fault: Fault,
+    calls: AtomicU32,
 }
 
 impl Plugin for Wrong {
     fn info(&self) -> PluginInfo {
-        self.rubric.info()
+        let info = self.rubric.info();
+        if self.fault == Fault::Nameless { PluginInfo { name: " ".into(), ..info } } else { info }
     }
 }
 
@@ -46,6 +55,10 @@ impl Rubric for Wrong {
         self.rubric.criteria()
     }
 
+    fn compares(&self) -> Result<bool, PluginError> {
+        Ok(self.fault == Fault::Compares)
+    }
+
     fn render(&self, items: &[RubricItem<'_>]) -> Result<Vec<Vec<Message>>, PluginError> {
         let mut items = items.to_vec();
         if self.fault == Fault::HidesResponse {
@@ -54,6 +67,17 @@ impl Rubric for Wrong {
         let mut rendered = self.rubric.render(&items)?;
         if self.fault == Fault::CountsTheBatch {
             rendered.iter_mut().flatten().for_each(|message| message.content += &items.len().to_string());
+        }
+        if self.fault == Fault::CountsCalls {
+            let calls = self.calls.fetch_add(1, Ordering::Relaxed);
+            rendered.iter_mut().flatten().for_each(|message| message.content += &calls.to_string());
+        }
+        if matches!(self.fault, Fault::Compares | Fault::ShowsUnasked) {
+            for (message, item) in rendered.iter_mut().flatten().zip(&items) {
+                if let Some(opponent) = item.opponent {
+                    message.content += &format!("\n<other>\n{opponent}\n</other>\n");
+                }
+            }
         }
         Ok(rendered)
     }
@@ -99,67 +123,44 @@ impl Rubric for Wrong {
     }
 }
 
-#[track_caller]
-fn wrong(words: &str, fault: Fault) {
-    let rubric = Wrong { rubric: Additive::from_options(AdditiveOptions::default()).unwrap(), fault };
-    breaks(words, || check_rubric(&rubric, PLAN));
+fn check(options: AdditiveOptions, fault: Fault) -> Vec<LawOutcome> {
+    let rubric = Additive::from_options(options).unwrap();
+    check_rubric(&Wrong { rubric, fault, calls: AtomicU32::new(0) }, PLAN)
+}
+
+fn wrong(law: &'static str, wrong: &'static str, fault: Fault) -> Case<'static> {
+    case(law, wrong, move || check(AdditiveOptions::default(), fault))
+}
+
+fn unguarded(law: &'static str) -> Case<'static> {
+    let options = AdditiveOptions { guard: Guard::Off, ..AdditiveOptions::default() };
+    case(law, "texts inserted as they are", move || check(options.clone(), Fault::None))
 }
 
 #[test]
-fn a_scale_without_width() {
-    wrong("the scale is a range", Fault::EmptyScale);
+fn every_law_of_rubrics_breaks() {
+    let cases = [
+        wrong("the plugin says", "no name", Fault::Nameless),
+        wrong("the scale is a range", "a scale without width", Fault::EmptyScale),
+        wrong("question and response", "a response that the judge never sees", Fault::HidesResponse),
+        wrong("another answer is shown", "another answer shown that nobody asked for", Fault::ShowsUnasked),
+        unguarded("a response cannot end its place"),
+        wrong("another answer cannot end its place", "another answer inserted as it is", Fault::Compares),
+        unguarded("a question cannot end its place"),
+        wrong("a well-formed judgment", "a quarter of a point too many", Fault::OneTooMany),
+        wrong("a score off the scale", "a score pulled onto the scale", Fault::Clamps),
+        wrong("a judgment without a closing line", "a score out of nowhere", Fault::Invents),
+        wrong("a score that the judgment quotes", "the first score of several", Fault::FirstWins),
+        wrong("whatever a judge writes", "six of five points", Fault::OffScale),
+        wrong("the reward lies between", "a sum for a mean", Fault::Sums),
+        wrong("a higher score never lowers", "a reward that falls with the scores", Fault::UpsideDown),
+        wrong("the same call", "a prompt that depends on the batch", Fault::CountsTheBatch),
+        wrong("no call leaves a trace", "a prompt that counts calls", Fault::CountsCalls),
+    ];
+    every_law_breaks(laws_of(Kind::Rubric), &cases);
 }
 
 #[test]
-fn a_response_that_the_judge_never_sees() {
-    wrong("both in what the judge is asked", Fault::HidesResponse);
-}
-
-#[test]
-fn texts_that_can_end_their_place() {
-    for words in ["a response cannot end its place", "a question cannot end its place"] {
-        let options = AdditiveOptions { guard: Guard::Off, ..AdditiveOptions::default() };
-        let rubric = Additive::from_options(options).unwrap();
-        breaks(words, || check_rubric(&rubric, PLAN));
-    }
-}
-
-#[test]
-fn another_score_than_the_one_given() {
-    wrong("parses back", Fault::OneTooMany);
-}
-
-#[test]
-fn a_score_pulled_onto_the_scale() {
-    wrong("off the scale is refused", Fault::Clamps);
-}
-
-#[test]
-fn a_score_out_of_nowhere() {
-    wrong("without a closing line", Fault::Invents);
-}
-
-#[test]
-fn a_quoted_score_taken_for_the_judges_own() {
-    wrong("quotes", Fault::FirstWins);
-}
-
-#[test]
-fn a_score_off_the_scale() {
-    wrong("whatever a judge writes", Fault::OffScale);
-}
-
-#[test]
-fn a_sum_for_a_mean() {
-    wrong("between the least and the greatest", Fault::Sums);
-}
-
-#[test]
-fn a_reward_that_falls_with_the_scores() {
-    wrong("never lowers the reward", Fault::UpsideDown);
-}
-
-#[test]
-fn a_prompt_that_depends_on_the_batch() {
-    wrong("no item of a batch influences another", Fault::CountsTheBatch);
+fn honest_rubrics_hold() {
+    holds(&check(AdditiveOptions::default(), Fault::None), &["another answer cannot end its place"]);
 }

@@ -1,16 +1,24 @@
-//! A right task and wrong ones.
+//! An honest task and wrong ones.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use meta_judge_pairwise::{Pairwise, PairwiseOptions};
 use metareward_api::{
     Demonstration, JudgeExample, Kind, MetaExample, Plugin, PluginError, PluginInfo, Prompt, PromptId, Scale, Task,
 };
-use metareward_laws::{Finding, TaskPromises, check_task};
+use metareward_laws::{LawOutcome, check_task, check_task_readers, laws_of};
+use metareward_plugin::FromOptions;
+use rubric_additive::{Additive, AdditiveOptions};
 
-use crate::{PLAN, breaks};
+use crate::{Case, PLAN, case, every_law_breaks, holds};
 
 /// What is wrong with [`Echo`].
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
+    NoScale,
+    CountsCalls,
+    Mumbles,
     Repeats,
     Order,
     Empty,
@@ -20,7 +28,7 @@ enum Fault {
 }
 
 /// Asks to say a number again; the oracle gives 5 points or 0.
-struct Echo(Fault);
+struct Echo(Fault, AtomicU32);
 
 impl Echo {
     fn numbers(&self, seed: u64, n: u32) -> impl Iterator<Item = u64> {
@@ -58,68 +66,89 @@ impl Task for Echo {
             .collect())
     }
 
-    fn judge_examples(&self, _: u64, _: u32) -> Result<Vec<JudgeExample>, PluginError> {
-        Ok(Vec::new())
+    fn judge_examples(&self, seed: u64, n: u32) -> Result<Vec<JudgeExample>, PluginError> {
+        let judgment = if self.0 == Fault::Mumbles { "Good." } else { "It is right.\nScore: 5" };
+        let example = |number| JudgeExample {
+            prompt: prompt(number).text,
+            response: number.to_string(),
+            judgment: judgment.to_owned(),
+        };
+        Ok(self.numbers(seed, n).map(example).collect())
     }
 
-    fn meta_examples(&self, _: u64, _: u32) -> Result<Vec<MetaExample>, PluginError> {
-        Ok(Vec::new())
+    fn meta_examples(&self, seed: u64, n: u32) -> Result<Vec<MetaExample>, PluginError> {
+        let verdict = if self.0 == Fault::Mumbles { "Hm." } else { "The first counts.\nWinner: A" };
+        let example = |number| MetaExample {
+            prompt: prompt(number).text,
+            response: number.to_string(),
+            first: "It is right.\nScore: 5".into(),
+            second: "Who knows.\nScore: 2".into(),
+            verdict: verdict.to_owned(),
+        };
+        Ok(self.numbers(seed, n).map(example).collect())
     }
 
     fn oracle(&self, items: &[(&Prompt, &str)]) -> Result<Option<Vec<f64>>, PluginError> {
+        let calls = self.1.fetch_add(1, Ordering::Relaxed);
         let points = |(prompt, response): &(&Prompt, &str)| match (perfect(prompt).as_deref() == Ok(*response), self.0)
         {
             (false, Fault::OffScale) => -1.0,
             (false, Fault::LooksAround) => items.len() as f64,
+            (false, Fault::CountsCalls) => f64::from(calls % 5),
             (false, _) => 0.0,
             (true, Fault::NeverFull) => 4.0,
             (true, _) => 5.0,
         };
         Ok(Some(items.iter().map(points).collect()))
     }
+
+    fn oracle_scale(&self) -> Result<Option<Scale>, PluginError> {
+        Ok(Some(Scale { min: 0.0, max: if self.0 == Fault::NoScale { 0.0 } else { 5.0 } }))
+    }
+
+    fn perfect_answers(&self, prompts: &[&Prompt]) -> Result<Option<Vec<String>>, PluginError> {
+        prompts.iter().map(|prompt| perfect(prompt).map_err(PluginError::new)).collect::<Result<_, _>>().map(Some)
+    }
 }
 
-fn promises() -> TaskPromises<'static> {
-    TaskPromises { scale: Scale { min: 0.0, max: 5.0 }, perfect: Some(&perfect) }
+fn check(fault: Fault) -> Vec<LawOutcome> {
+    check_task(&Echo(fault, AtomicU32::new(0)), PLAN)
 }
 
-#[track_caller]
-fn wrong(words: &str, fault: Fault) {
-    breaks(words, || check_task(&Echo(fault), promises(), PLAN));
-}
-
-#[test]
-fn the_right_one_breaks_nothing() {
-    let outcomes = check_task(&Echo(Fault::None), promises(), PLAN);
-    assert!(outcomes.iter().all(|outcome| outcome.finding == Finding::Held), "{outcomes:#?}");
-}
-
-#[test]
-fn repeated_prompts() {
-    wrong("prompts are distinct", Fault::Repeats);
+fn wrong(law: &'static str, wrong: &'static str, fault: Fault) -> Case<'static> {
+    case(law, wrong, move || check(fault))
 }
 
 #[test]
-fn another_list_when_more_is_asked_for() {
-    wrong("begins with the shorter one", Fault::Order);
+fn every_law_of_tasks_breaks() {
+    let cases = [
+        wrong("the plugin says", "an oracle's scale without width", Fault::NoScale),
+        wrong("prompts are distinct", "every prompt twice", Fault::Repeats),
+        wrong("the same seed", "another list when more is asked for", Fault::Order),
+        wrong("examples are filled", "empty answers to learn from", Fault::Empty),
+        wrong("the oracle stays on the scale", "points below the scale", Fault::OffScale),
+        wrong("the oracle says the same", "points that depend on the batch", Fault::LooksAround),
+        wrong("a perfect answer", "four points of five", Fault::NeverFull),
+        wrong("no call leaves a trace", "points that count calls", Fault::CountsCalls),
+    ];
+    every_law_breaks(laws_of(Kind::Task), &cases);
 }
 
 #[test]
-fn empty_answers_to_learn_from() {
-    wrong("examples are filled", Fault::Empty);
+fn every_law_of_a_tasks_readers_breaks() {
+    let rubric = Additive::from_options(AdditiveOptions::default()).unwrap();
+    let judge = Pairwise::from_options(PairwiseOptions::default()).unwrap();
+    let check = |fault| check_task_readers(&Echo(fault, AtomicU32::new(0)), &rubric, &judge, PLAN);
+    let names: Vec<&str> = check(Fault::None).iter().map(|outcome| outcome.law).collect();
+    let cases = [
+        case("judgments to learn from", "judgments without a score", || check(Fault::Mumbles)),
+        case("verdicts to learn from", "verdicts without a winner", || check(Fault::Mumbles)),
+    ];
+    every_law_breaks(&names, &cases);
+    holds(&check(Fault::None), &[]);
 }
 
 #[test]
-fn points_off_the_scale() {
-    wrong("stays on the scale", Fault::OffScale);
-}
-
-#[test]
-fn points_that_depend_on_the_batch() {
-    wrong("the same item by item", Fault::LooksAround);
-}
-
-#[test]
-fn no_full_points_for_a_perfect_answer() {
-    wrong("full points", Fault::NeverFull);
+fn honest_tasks_hold() {
+    holds(&check(Fault::None), &[]);
 }
