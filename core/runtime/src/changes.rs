@@ -35,9 +35,10 @@ impl From<&PluginRecord> for PluginIdentity {
 
 impl fmt::Display for PluginIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.sha256 {
-            None => write!(f, "`{}` {} (built in)", self.name, self.version),
-            Some(sha256) => write!(f, "`{}` {} (sha256 {sha256})", self.name, self.version),
+        let Self { name, version, form, sha256 } = self;
+        match sha256 {
+            None => write!(f, "`{name}` {version} ({form})"),
+            Some(sha256) => write!(f, "`{name}` {version} ({form}, sha256 {sha256})"),
         }
     }
 }
@@ -58,13 +59,8 @@ pub struct PluginChange {
 impl fmt::Display for PluginChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { section, kind, before, after } = self;
-        let forms = if before.form == after.form { String::new() } else { format!(", as {}", form(after.form)) };
-        write!(f, "{kind} of [{section}] was {before} and is now {after}{forms}")
+        write!(f, "{kind} of [{section}] was {before} and is now {after}")
     }
-}
-
-fn form(form: Form) -> String {
-    serde_json::to_value(form).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A change that was accepted, and when: times are those of events.jsonl.
@@ -111,4 +107,35 @@ fn between(before: &[PluginUse], now: &[PluginUse]) -> Vec<PluginChange> {
         (before != after).then_some(PluginChange { section, kind, before, after })
     };
     now.iter().filter_map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use metareward_api::PluginInfo;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn used(section: &str, version: &str, sha256: Option<&str>, options: Value) -> PluginUse {
+        let info =
+            PluginInfo { kind: Kind::Ranker, name: "mine".into(), version: version.into(), summary: String::new() };
+        let form = if sha256.is_some() { Form::Component } else { Form::BuiltIn };
+        let sha256 = sha256.map(str::to_owned);
+        let record = PluginRecord { info, form, sha256, api_version: "0.1.0".into(), options };
+        PluginUse { section: section.into(), iterations: vec![record.clone(), record] }
+    }
+
+    #[test]
+    fn code_counts_and_options_do_not() {
+        let before = [used("ranker", "1.0.0", Some("aa"), json!({"k": 1}))];
+        assert_eq!(between(&before, &[used("ranker", "1.0.0", Some("aa"), json!({"k": 2}))]), []);
+        assert_eq!(between(&before, &[used("other", "2.0.0", Some("bb"), Value::Null)]), []);
+        let changed = between(&before, &[used("ranker", "1.0.0", Some("bb"), json!({"k": 1}))]);
+        let said: Vec<String> = changed.iter().map(ToString::to_string).collect();
+        let expected = "ranker of [ranker] was `mine` 1.0.0 (component, sha256 aa) and is now `mine` 1.0.0 (component, \
+                        sha256 bb)";
+        assert_eq!(said, [expected]);
+        let built_in = between(&before, &[used("ranker", "1.0.0", None, json!({"k": 1}))]);
+        assert!(built_in[0].to_string().ends_with("and is now `mine` 1.0.0 (built in)"), "{}", built_in[0]);
+    }
 }

@@ -69,6 +69,21 @@ fn schedules_of_the_wrong_length() {
 }
 
 #[test]
+fn names_and_limits_of_plugins() {
+    insta::assert_snapshot!(with("plugins.fuel=0"), @"--set plugins.fuel=0: `plugins.fuel` is 0, but must be at least 1 instruction [2]");
+    insta::assert_snapshot!(with("plugins.memory_mib=0"), @"--set plugins.memory_mib=0: `plugins.memory_mib` is 0, but must be from 1 to 4096 MiB [2]");
+    insta::assert_snapshot!(with("plugins.cache="), @r#"--set plugins.cache=: `plugins.cache` is empty, but must be "auto", "off" or the path of a folder [2]"#);
+    insta::assert_snapshot!(with("plugins.folders=[\"\"]"), @r#"--set plugins.folders=[""]: `plugins.folders` is a list with an empty path, but must be paths of folders [2]"#);
+    insta::assert_snapshot!(with("plugins.memory=10"), @"--set plugins.memory=10: unknown key `plugins.memory`; did you mean `plugins.memory_mib`? [2]");
+    insta::assert_snapshot!(with("ranker.sha256=12ab"), @r#"--set ranker.sha256=12ab: `ranker.sha256` is "12ab", but must be 64 hexadecimal digits, as `sha256sum` prints them [2]"#);
+    let hash = "0f".repeat(32);
+    insta::assert_snapshot!(with(&format!("ranker.sha256={hash}")), @"--set ranker.sha256=0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f: `ranker.sha256` is given, but must be left out: `elo` is built in and has no file of its own [2]");
+    insta::assert_snapshot!(with("ranker.sha=x"), @"--set ranker.sha=x: unknown key `ranker.sha`; did you mean `ranker.sha256`? [2]");
+    insta::assert_snapshot!(with("meta_judge.plugin="), @"--set meta_judge.plugin=: `meta_judge.plugin` is empty, but must be the name of a built-in plugin, or the path of a file [2]");
+    insta::assert_snapshot!(with("ranker.plugin=absent.wasm"), @"--set ranker.plugin=absent.wasm: `ranker`: plugin LAB/absent.wasm: cannot be read: No such file or directory (os error 2) [2]");
+}
+
+#[test]
 fn variables_are_a_layer_between_file_and_set() {
     let lab = Lab::new();
     let variables = vec![

@@ -3,7 +3,7 @@
 use std::fs;
 
 use metareward_api::{Kind, OptionError};
-use metareward_host::{HostError, PluginRecord, Registry, Source};
+use metareward_host::{HostError, LoadError, PluginRecord, Registry, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -76,14 +76,20 @@ impl Loaded {
         section: &str,
         PluginSection { plugin, sha256, options }: &PluginSection,
     ) -> Result<Chosen, RunError> {
-        let refused = |message: String| {
-            let key = format!("{section}.plugin");
-            RunError::PluginConfig { place: self.place(&key), key: section.to_owned(), message }
+        let refused = |error: HostError| {
+            let (key, name) = match &error {
+                HostError::BuiltInHash { .. }
+                | HostError::Load { error: LoadError::NoHash(_) | LoadError::OtherHash { .. }, .. } => {
+                    (format!("{section}.sha256"), format!("{section}.sha256"))
+                }
+                _ => (format!("{section}.plugin"), section.to_owned()),
+            };
+            RunError::PluginConfig { place: self.place(&key), key: name, message: error.to_string() }
         };
         let source = Source { plugin: self.plugin_path(plugin), sha256: sha256.clone() };
         let mut options = self.with_files(section, options)?;
-        let defaults = registry.default_options(kind, &source).map_err(|error| refused(error.to_string()))?;
-        let name = registry.info(kind, &source).map_err(|error| refused(error.to_string()))?.name;
+        let defaults = registry.default_options(kind, &source).map_err(refused)?;
+        let name = registry.info(kind, &source).map_err(refused)?.name;
         for (of_section, of_plugin, key, value) in SECTION_DEFAULTS {
             if section == *of_section && name == *of_plugin && !options.contains_key(*key) {
                 options.insert((*key).to_owned(), Value::from(*value));
@@ -125,7 +131,7 @@ impl Loaded {
                     let key = format!("{section}.options.{key}");
                     RunError::PluginConfig { place: self.place(&key), key, message }
                 }
-                other => refused(other.to_string()),
+                other => refused(other),
             })?;
             uses.push(record);
         }

@@ -96,7 +96,7 @@ impl Context<'_> {
                     (record, records)
                 }
             };
-            work.count(self, index, &records)?;
+            work.count(self, index, &records).map_err(|error| error.in_shard(&place, stage, index))?;
             shards.push(record);
             watch.shard(reused);
         }
