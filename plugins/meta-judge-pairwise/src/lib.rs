@@ -7,3 +7,5 @@ mod weights;
 
 pub use options::{Disagreement, PairwiseOptions};
 pub use pairwise::Pairwise;
+
+metareward_plugin::export!(meta_judge: Pairwise);

@@ -93,8 +93,11 @@ fn verdicts() -> VerdictSet {
     }
 }
 
-/// Weights and, per battle, (left, right, left wins, right wins, ties).
-fn weighed(options: Value, first: u64, second: u64) -> ([f64; 2], Vec<(u32, u32, f64, f64, f64)>) {
+/// Left, right, wins of left, wins of right, ties.
+type Fought = (u32, u32, f64, f64, f64);
+
+/// Weights and battles, given the wins by position.
+fn weighed(options: Value, first: u64, second: u64) -> ([f64; 2], Vec<Fought>) {
     let weighed = judge(options).weigh(&[verdicts()], &[PositionWins { first, second }]).unwrap().remove(0);
     let battle = |battle: Battle| (battle.left, battle.right, battle.left_wins, battle.right_wins, battle.ties);
     (weighed.weights, weighed.battles.into_iter().map(battle).collect())

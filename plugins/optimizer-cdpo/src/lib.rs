@@ -126,3 +126,5 @@ impl Optimizer for Cdpo {
         })
     }
 }
+
+metareward_plugin::export!(optimizer: Cdpo);

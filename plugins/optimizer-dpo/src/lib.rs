@@ -121,3 +121,5 @@ impl Optimizer for Dpo {
         })
     }
 }
+
+metareward_plugin::export!(optimizer: Dpo);

@@ -121,3 +121,5 @@ impl Optimizer for Ipo {
         })
     }
 }
+
+metareward_plugin::export!(optimizer: Ipo);

@@ -111,3 +111,5 @@ impl Optimizer for LengthNormalised {
         })
     }
 }
+
+metareward_plugin::export!(optimizer: LengthNormalised);

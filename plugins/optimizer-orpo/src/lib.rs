@@ -126,3 +126,5 @@ impl Optimizer for Orpo {
         })
     }
 }
+
+metareward_plugin::export!(optimizer: Orpo);

@@ -118,3 +118,5 @@ impl Optimizer for Simpo {
         })
     }
 }
+
+metareward_plugin::export!(optimizer: Simpo);

@@ -117,3 +117,5 @@ impl Optimizer for Sppo {
         })
     }
 }
+
+metareward_plugin::export!(optimizer: Sppo);

@@ -10,3 +10,5 @@ mod rubric;
 pub use metareward_plugin::{Aggregate, Conflict};
 pub use options::AdditiveOptions;
 pub use rubric::Additive;
+
+metareward_plugin::export!(rubric: Additive);

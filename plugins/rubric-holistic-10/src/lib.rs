@@ -9,3 +9,5 @@ mod rubric;
 
 pub use options::Holistic10Options;
 pub use rubric::Holistic10;
+
+metareward_plugin::export!(rubric: Holistic10);

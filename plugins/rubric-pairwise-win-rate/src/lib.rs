@@ -10,3 +10,5 @@ mod rubric;
 
 pub use options::PairwiseWinRateOptions;
 pub use rubric::PairwiseWinRate;
+
+metareward_plugin::export!(rubric: PairwiseWinRate);

@@ -79,6 +79,8 @@ impl Sampler for MinP {
     }
 }
 
+metareward_plugin::export!(sampler: MinP);
+
 #[cfg(test)]
 mod tests {
     use super::*;

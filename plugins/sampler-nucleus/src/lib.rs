@@ -85,6 +85,8 @@ impl Sampler for Nucleus {
     }
 }
 
+metareward_plugin::export!(sampler: Nucleus);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -110,6 +110,8 @@ impl Sampler for TemperatureLadder {
     }
 }
 
+metareward_plugin::export!(sampler: TemperatureLadder);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,3 +8,5 @@ mod sigma;
 
 pub use options::TopNSigmaOptions;
 pub use sigma::TopNSigma;
+
+metareward_plugin::export!(sampler: TopNSigma);

@@ -131,3 +131,5 @@ impl BestWorst {
         Ok(Ok(Selection { chosen, rejected, chosen_length, rejected_length }))
     }
 }
+
+metareward_plugin::export!(selector: BestWorst);

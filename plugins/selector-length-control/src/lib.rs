@@ -8,3 +8,5 @@ mod tiers;
 pub use metareward_plugin::Unit;
 pub use options::{LengthControlOptions, Prefer, Ties};
 pub use tiers::LengthControl;
+
+metareward_plugin::export!(selector: LengthControl);

@@ -6,3 +6,5 @@ mod threshold;
 
 pub use options::{Prefer, ThresholdOptions};
 pub use threshold::Threshold;
+
+metareward_plugin::export!(selector: Threshold);

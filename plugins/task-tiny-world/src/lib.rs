@@ -22,3 +22,5 @@ mod world;
 pub use operation::OperationName;
 pub use options::{Category, TinyWorldOptions};
 pub use world::TinyWorld;
+
+metareward_plugin::export!(task: TinyWorld);
