@@ -131,3 +131,5 @@ impl Ranker for Elo {
         })
     }
 }
+
+metareward_plugin::export!(ranker: Elo);

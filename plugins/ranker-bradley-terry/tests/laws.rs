@@ -1,0 +1,18 @@
+//! The laws of rankers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use metareward_laws::{Plan, all_held, check_ranker};
+use metareward_plugin::{FromOptions, read_options};
+use ranker_bradley_terry::BradleyTerryRanker;
+use serde_json::json;
+
+#[test]
+fn bradley_terry_obeys_the_laws_of_rankers() {
+    for scale in ["log-strength", "strength"] {
+        for regularization in [0.01, 1.0, 0.0] {
+            let options = json!({ "regularization": regularization, "scale": scale });
+            let ranker = BradleyTerryRanker::from_options(read_options(&options).unwrap()).unwrap();
+            all_held(&check_ranker(&ranker, Plan::default())).unwrap_or_else(|broken| panic!("{options}: {broken}"));
+        }
+    }
+}
