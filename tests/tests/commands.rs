@@ -8,6 +8,18 @@ use metareward_tests::{metareward, root, text};
 
 const MODEL: &str = "experiments/quickstart/seed-model";
 
+/// One iteration of a few prompts.
+const SMALL: [&str; 8] = [
+    "iterations=1",
+    "meta_judge.pairs=true",
+    "selector.actor.options.rho=0.0",
+    "actor.pairs=true",
+    "prompts.per_iteration=8",
+    "sft.enabled=false",
+    "evaluation.prompts=0",
+    "evaluation.judge_prompts=0",
+];
+
 fn run<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Output {
     metareward(arguments).output().unwrap()
 }
@@ -132,6 +144,9 @@ fn settings_are_refused_before_anything_starts() {
     refused("model.path=nowhere", &["model.path", "nowhere", "seed-model"]);
     refused("selector.actor.options.rho=1.4", &["selector.actor.options.rho", "a number from 0 to 1, found 1.4"]);
     refused("ranker.plugin=\"ello\"", &["ello", "elo"]);
+    refused("ranker.plugin=\"absent.wasm\"", &["`ranker`", "experiments/quickstart/absent.wasm", "cannot be read"]);
+    refused("ranker.sha256=\"12ab\"", &["`ranker.sha256`", "64 hexadecimal digits"]);
+    refused("plugins.fuel=0", &["`plugins.fuel` is 0", "at least 1 instruction"]);
     refused("rubric.options.template=\"{{promt}} {{response}}\"", &["template", "promt"]);
     assert!(!scratch.path().join("run").exists(), "nothing was written");
 }
@@ -224,21 +239,38 @@ fn run_folders_that_are_not_ours_are_left_alone() {
     assert_eq!(fs::read_to_string(folder.join("notes.txt")).unwrap(), "mine");
 }
 
+#[test]
+fn a_run_goes_on_with_another_plugin_only_when_told_to() {
+    let scratch = tempfile::tempdir().unwrap();
+    let arguments = quickstart(scratch.path(), &SMALL);
+    let output = run(&arguments);
+    assert!(output.status.success(), "{}", text(&output).1);
+    // As if the folder had been made with another release of the ranker.
+    let path = scratch.path().join("run/run.json");
+    let mut record: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let plugins = record["plugins"].as_array_mut().unwrap();
+    let ranker = plugins.iter_mut().find(|plugin| plugin["section"] == "ranker").unwrap();
+    let version = ranker["iterations"][0]["info"]["version"].as_str().unwrap().to_owned();
+    ranker["iterations"][0]["info"]["version"] = "0.0.1".into();
+    fs::write(&path, record.to_string()).unwrap();
+    refuses(&arguments, 2, &["ranker of [ranker] was `elo` 0.0.1", &version, "--accept-changed-plugins"]);
+
+    let accepting = arguments.iter().cloned().chain(["--accept-changed-plugins".to_owned()]);
+    let output = run(accepting);
+    let (_, messages) = text(&output);
+    assert!(output.status.success(), "{messages}");
+    assert!(messages.contains("all kept from before"), "{messages}");
+    let record: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(record["plugin_changes"][0]["change"]["before"]["version"], "0.0.1");
+    assert_eq!(record["plugin_changes"][0]["change"]["after"]["version"], version);
+    assert!(run(&arguments).status.success(), "what was accepted stays accepted");
+}
+
 /// The limit stands for a disk that is full: the system refuses to let a file grow over it.
 #[test]
 fn a_full_disk_says_so_and_the_run_goes_on_afterwards() {
     let scratch = tempfile::tempdir().unwrap();
-    let small = [
-        "iterations=1",
-        "meta_judge.pairs=true",
-        "selector.actor.options.rho=0.0",
-        "actor.pairs=true",
-        "prompts.per_iteration=8",
-        "sft.enabled=false",
-        "evaluation.prompts=0",
-        "evaluation.judge_prompts=0",
-    ];
-    let arguments = quickstart(scratch.path(), &small);
+    let arguments = quickstart(scratch.path(), &SMALL);
     let line = format!(
         "ulimit -f 64; trap '' XFSZ; exec {} {}",
         metareward_tests::binary().display(),

@@ -51,7 +51,6 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
         prompts,
         k: *config.at(&config.actor.responses, t)?,
         statistics: ResponseStatistics::default(),
-        keys: Vec::new(),
     })?;
 
     // Section 2, step 2: N judgments of every response.
@@ -64,7 +63,6 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
         limit: None,
         shard_size,
         statistics: JudgmentStatistics::default(),
-        keys: Vec::new(),
     })?;
     if let Statistics::Judgments(figures) = &judgments.statistics
         && let Some(warning) = figures.saturation()
@@ -83,7 +81,6 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
                 responses,
                 judgments,
                 statistics: VerdictStatistics::default(),
-                keys: Vec::new(),
             })?;
             let iteration_wins = position_wins(verdicts);
             history.wins.first += iteration_wins.first;

@@ -232,6 +232,7 @@ impl Experiment {
             trainer: engines.trainer,
             in_generator: Some(model.folder.clone()),
             card,
+            keys: Vec::new(),
         };
         // A log that could not be written stops the engine, which then says no more than that it was stopped.
         let outcome = match all(&mut cx, pool, model) {

@@ -33,7 +33,7 @@ fn unknown_keys() {
     insta::assert_snapshot!(with("iteratons=3"), @"--set iteratons=3: unknown key `iteratons`; did you mean `iterations`? [2]");
     insta::assert_snapshot!(with("zzz.qqq=3"), @"--set zzz.qqq=3: unknown key `zzz` [2]");
     insta::assert_snapshot!(with("selector.actor.options.roh=0.3"), @"--set selector.actor.options.roh=0.3: unknown key `selector.actor.options.roh`; did you mean `selector.actor.options.rho`? [2]");
-    insta::assert_snapshot!(with("ranker.plugin=eló"), @"--set ranker.plugin=eló: `ranker`: unknown ranker `eló`; did you mean `elo`? known: `elo` [2]");
+    insta::assert_snapshot!(with("ranker.plugin=eló"), @"--set ranker.plugin=eló: `ranker`: unknown ranker `eló`; did you mean `elo`? known: `bradley-terry`, `copeland`, `elo`, `elo-online`, `newman`, `win-rate`; a plugin of one's own is named by its file, ending in .wasm or .so [2]");
     let lab = Lab::new();
     lab.write("experiment.toml", "name = \"x\"\nmodel.path = \"model\"\n[actor]\nresponces = 3\n");
     insta::assert_snapshot!(refused(&lab), @"LAB/experiment.toml: unknown key `actor.responces`; did you mean `actor.responses`? [2]");
@@ -81,6 +81,31 @@ fn names_and_limits_of_plugins() {
     insta::assert_snapshot!(with("ranker.sha=x"), @"--set ranker.sha=x: unknown key `ranker.sha`; did you mean `ranker.sha256`? [2]");
     insta::assert_snapshot!(with("meta_judge.plugin="), @"--set meta_judge.plugin=: `meta_judge.plugin` is empty, but must be the name of a built-in plugin, or the path of a file [2]");
     insta::assert_snapshot!(with("ranker.plugin=absent.wasm"), @"--set ranker.plugin=absent.wasm: `ranker`: plugin LAB/absent.wasm: cannot be read: No such file or directory (os error 2) [2]");
+}
+
+#[test]
+fn files_of_plugins() {
+    let mut lab = Lab::new();
+    lab.write("elsewhere/mine.wasm", "no component");
+    lab.write("mine.so", "no library");
+    let hash = "0f".repeat(32);
+    lab.set = vec![
+        "plugins.folders=[\"nowhere\", \"elsewhere\"]".into(),
+        "ranker.plugin=mine.wasm".into(),
+        format!("ranker.sha256={hash}"),
+    ];
+    let text = refused(&lab);
+    assert!(
+        text.starts_with(&format!("--set ranker.sha256={hash}: `ranker.sha256`: plugin LAB/elsewhere/mine.wasm: ")),
+        "{text}"
+    );
+    assert!(text.contains("has sha256 ") && text.contains("[2]"), "{text}");
+    lab.set = vec!["ranker.plugin=mine.wasm".into()];
+    let text = refused(&lab);
+    assert!(text.contains("LAB/mine.wasm: cannot be read"), "the file is not looked for in other folders: {text}");
+    lab.set = vec!["ranker.plugin=mine.so".into()];
+    let text = refused(&lab);
+    assert!(text.contains("`ranker.sha256`: plugin LAB/mine.so: is a dynamic library"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! From conversations and seeds to texts: the sampler's plan, what earlier shards hold already, the engine's answer.
 
-use std::collections::BTreeMap;
-
 use metareward_api::{
     EngineError, Generation, GenerationDraw, GenerationRequest, Message, Sampler, SamplerItem, Sampling,
 };
@@ -50,40 +48,31 @@ impl Asked {
     }
 }
 
-/// Texts with what each is the answer to.
-pub(crate) struct Answers {
-    /// One list per [`Asked`], one text per draw.
-    pub texts: Vec<Vec<Generation>>,
-    /// Keys of all texts, in order.
-    pub keys: Vec<TextKey>,
-}
-
-impl Answers {
-    /// What a plugin read in the texts. Where it failed, they are kept for the shard that is made once it is mended.
-    pub fn read<T>(
-        &self,
-        cx: &Context<'_>,
-        (place, stage, shard): (&Place, Stage, usize),
-        read: Result<T, RunError>,
-    ) -> Result<T, RunError> {
-        if read.is_err() {
-            let folder = cx.store.stage_folder(place, stage);
-            texts::keep(&cx.store.disk, &folder, shard, &self.keys, self.texts.iter().flatten())?;
-        }
-        read
+/// What a plugin read in the answers. Where it failed, they are kept for the shard that is made once it is mended.
+pub(crate) fn kept<T>(
+    cx: &Context<'_>,
+    (place, stage, shard): (&Place, Stage, usize),
+    answers: &[Vec<Generation>],
+    read: Result<T, RunError>,
+) -> Result<T, RunError> {
+    if read.is_err() {
+        let folder = cx.store.stage_folder(place, stage);
+        texts::keep(&cx.store.disk, &folder, shard, &cx.keys, answers.iter().flatten())?;
     }
+    read
 }
 
-/// The answers to all conversations. `earlier` are texts that need not be generated again: a text is the same wherever
-/// model, conversation, seed and sampling are.
+/// The answers to all conversations of a shard, one list per [`Asked`]; their keys are left in [`Context::keys`]. A text
+/// that an earlier shard holds is not generated again: it is the same wherever model, conversation, seed and sampling are.
 pub(crate) fn answers(
     cx: &mut Context<'_>,
     drawer: &Drawer,
     sampler: &Bound<dyn Sampler>,
+    shard: usize,
     asked: &[Asked],
-    earlier: &BTreeMap<TextKey, Generation>,
     watch: &StageWatch<'_>,
-) -> Result<Answers, RunError> {
+) -> Result<Vec<Vec<Generation>>, RunError> {
+    let earlier = texts::earlier(&cx.store.stage_folder(&watch.place, watch.stage), shard)?;
     let items: Vec<SamplerItem> = asked.iter().map(Asked::item).collect();
     let name = |item: usize| asked.get(item).map_or_else(String::new, |asked| asked.id.clone());
     let plans =
@@ -150,8 +139,8 @@ pub(crate) fn answers(
     }
     let whole = |texts: Vec<Option<Generation>>| texts.into_iter().collect::<Option<Vec<_>>>();
     let texts = found.into_iter().map(whole).collect::<Option<Vec<_>>>();
-    let texts = texts.ok_or_else(|| RunError::Bug("a draw was neither known nor asked for".into()))?;
-    Ok(Answers { texts, keys })
+    cx.keys = keys;
+    texts.ok_or_else(|| RunError::Bug("a draw was neither known nor asked for".into()))
 }
 
 /// The key of one draw of a conversation. Its number matters only to a sampler that reshapes.

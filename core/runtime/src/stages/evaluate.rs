@@ -44,7 +44,6 @@ pub(crate) fn evaluate(cx: &mut Context<'_>, held_out: &mut HeldOut, model: &Mod
         prompts: &held_out.prompts,
         k: evaluation.responses,
         statistics: ResponseStatistics::default(),
-        keys: Vec::new(),
     })?;
     cx.stage(Score {
         place: place.clone(),
@@ -64,7 +63,6 @@ pub(crate) fn evaluate(cx: &mut Context<'_>, held_out: &mut HeldOut, model: &Mod
             limit: Some(evaluation.judge_prompts),
             shard_size,
             statistics: JudgmentStatistics::default(),
-            keys: Vec::new(),
         })?;
     }
     Ok(())

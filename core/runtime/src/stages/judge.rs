@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Drawer, Work,
-    draws::{Asked, AskedDraw, answers},
+    draws::{Asked, AskedDraw, answers, kept},
     upstream,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     events::StageWatch,
     seeds::Purpose,
     statistics::{JudgmentStatistics, Statistics},
-    store::{Place, Stage, StageRecord, texts::TextKey},
+    store::{Place, Stage, StageRecord},
 };
 
 /// Stage `judgments`.
@@ -29,8 +29,6 @@ pub(crate) struct Judge<'a> {
     pub limit: Option<u32>,
     pub shard_size: usize,
     pub statistics: JudgmentStatistics,
-    /// Of the shard computed last.
-    pub keys: Vec<TextKey>,
 }
 
 /// One conversation with the judge.
@@ -198,9 +196,8 @@ impl Work for Judge<'_> {
                 draws: draws(of),
             })
             .collect();
-        let earlier = cx.store.earlier(&self.place, self.stage(), shard)?;
-        let answers = answers(cx, &self.drawer, &plugins.judge_sampler, &asked, &earlier, watch)?;
-        let texts: Vec<&str> = answers.texts.iter().flatten().map(|answer| answer.text.as_str()).collect();
+        let answers = answers(cx, &self.drawer, &plugins.judge_sampler, shard, &asked, watch)?;
+        let texts: Vec<&str> = answers.iter().flatten().map(|answer| answer.text.as_str()).collect();
         let n = self.n.max(1) as usize;
         let parsed = plugins.rubric.ask_each(
             texts.len(),
@@ -210,9 +207,9 @@ impl Work for Judge<'_> {
                 format!("{response}, judgment {}", item % n)
             },
         );
-        let mut parsed = answers.read(cx, (&self.place, self.stage(), shard), parsed)?.into_iter();
+        let mut parsed = kept(cx, (&self.place, self.stage(), shard), &answers, parsed)?.into_iter();
         let mut judgments = Vec::new();
-        for (of, texts) in questions.iter().zip(answers.texts) {
+        for (of, texts) in questions.iter().zip(answers) {
             for (((draw, question), answer), parsed) in (0..).zip(of.iter().cycle()).zip(texts).zip(&mut parsed) {
                 judgments.push(Judgment {
                     prompt: question.prompt.id.clone(),
@@ -229,12 +226,7 @@ impl Work for Judge<'_> {
                 });
             }
         }
-        self.keys = answers.keys;
         Ok(judgments)
-    }
-
-    fn text_keys(&mut self) -> Vec<TextKey> {
-        std::mem::take(&mut self.keys)
     }
 
     fn count(&mut self, cx: &Context<'_>, shard: usize, judgments: &[Judgment]) -> Result<(), RunError> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Drawer, Work,
-    draws::{Asked, answers},
+    draws::{Asked, answers, kept},
     judge::by_response,
     upstream,
 };
@@ -17,7 +17,7 @@ use crate::{
     events::StageWatch,
     seeds::{Purpose, Seeds},
     statistics::{Statistics, VerdictStatistics},
-    store::{Place, Stage, StageRecord, texts::TextKey},
+    store::{Place, Stage, StageRecord},
 };
 
 /// The response of a prompt whose judgments meet, and those of its judgments that have a score.
@@ -86,8 +86,6 @@ pub(crate) struct Compare<'a> {
     pub responses: &'a StageRecord,
     pub judgments: &'a StageRecord,
     pub statistics: VerdictStatistics,
-    /// Of the shard computed last.
-    pub keys: Vec<TextKey>,
 }
 
 impl Work for Compare<'_> {
@@ -197,17 +195,15 @@ impl Work for Compare<'_> {
                 Asked::one(name(index), messages, [seed])
             })
             .collect();
-        let earlier = cx.store.earlier(&self.place, self.stage(), shard)?;
-        let answers = answers(cx, &self.drawer, &plugins.meta_sampler, &asked, &earlier, watch)?;
-        let texts: Vec<&str> = answers.texts.iter().flatten().map(|answer| answer.text.as_str()).collect();
+        let answers = answers(cx, &self.drawer, &plugins.meta_sampler, shard, &asked, watch)?;
+        let texts: Vec<&str> = answers.iter().flatten().map(|answer| answer.text.as_str()).collect();
         let parsed = plugins.meta_judge.ask_each(
             texts.len(),
             |meta, range| meta.parse(texts.get(range).unwrap_or_default()),
             name,
         );
-        let parsed = answers.read(cx, (&self.place, self.stage(), shard), parsed)?;
-        self.keys = answers.keys;
-        let verdicts = met.iter().zip(answers.texts.iter().flatten()).zip(parsed);
+        let parsed = kept(cx, (&self.place, self.stage(), shard), &answers, parsed)?;
+        let verdicts = met.iter().zip(answers.iter().flatten()).zip(parsed);
         Ok(verdicts
             .map(|(((prompt, response, first, second), answer), parsed)| Verdict {
                 prompt: prompt.id.clone(),
@@ -222,10 +218,6 @@ impl Work for Compare<'_> {
                 unreadable: parsed.err(),
             })
             .collect())
-    }
-
-    fn text_keys(&mut self) -> Vec<TextKey> {
-        std::mem::take(&mut self.keys)
     }
 
     fn count(&mut self, cx: &Context<'_>, shard: usize, verdicts: &[Verdict]) -> Result<(), RunError> {

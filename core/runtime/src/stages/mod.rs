@@ -45,6 +45,8 @@ pub(crate) struct Context<'a> {
     /// Folder of the model that the generator has loaded.
     pub in_generator: Option<PathBuf>,
     pub card: ModelCard,
+    /// Where the shard at hand holds generated texts: what each text depends on, in order.
+    pub keys: Vec<TextKey>,
 }
 
 impl Context<'_> {
@@ -86,9 +88,10 @@ impl Context<'_> {
             let (record, records) = match found {
                 Found::Whole(record, records) => (record, records),
                 Found::Damaged(_) | Found::Nothing => {
+                    self.keys.clear();
                     let records =
                         work.compute(self, index, &watch).map_err(|error| error.in_shard(&place, stage, index))?;
-                    let keys = work.text_keys();
+                    let keys = std::mem::take(&mut self.keys);
                     let record = shard::write(&self.store.disk, &folder, index, &fingerprint, &records, &keys)?;
                     if !keys.is_empty() {
                         texts::forget(&self.store.disk, &folder, index)?;
@@ -135,11 +138,6 @@ pub(crate) trait Work {
         shard: usize,
         watch: &StageWatch<'_>,
     ) -> Result<Vec<Self::Record>, RunError>;
-
-    /// Where the records computed last are generated texts: what each text depends on, in order.
-    fn text_keys(&mut self) -> Vec<TextKey> {
-        Vec::new()
-    }
 
     /// Sees the records of every shard, made now or before, in order.
     fn count(&mut self, _cx: &Context<'_>, _shard: usize, _records: &[Self::Record]) -> Result<(), RunError> {

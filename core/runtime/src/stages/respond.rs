@@ -15,7 +15,7 @@ use crate::{
     events::StageWatch,
     seeds::Purpose,
     statistics::{ResponseStatistics, Statistics},
-    store::{Place, Stage, StageRecord, texts::TextKey},
+    store::{Place, Stage, StageRecord},
 };
 
 /// Stage `responses`.
@@ -25,8 +25,6 @@ pub(crate) struct Respond<'a> {
     pub prompts: &'a StageRecord,
     pub k: u32,
     pub statistics: ResponseStatistics,
-    /// Of the shard computed last.
-    pub keys: Vec<TextKey>,
 }
 
 impl Respond<'_> {
@@ -85,11 +83,9 @@ impl Work for Respond<'_> {
             })
             .collect();
         let sampler = self.sampler(cx)?;
-        let earlier = cx.store.earlier(&self.place, self.stage(), shard)?;
-        let answers = answers(cx, &self.drawer, sampler, &asked, &earlier, watch)?;
-        self.keys = answers.keys;
+        let answers = answers(cx, &self.drawer, sampler, shard, &asked, watch)?;
         let mut responses = Vec::new();
-        for (prompt, answers) in prompts.iter().zip(answers.texts) {
+        for (prompt, answers) in prompts.iter().zip(answers) {
             let mut seen: BTreeMap<String, u32> = BTreeMap::new();
             for (draw, answer) in (0..).zip(answers) {
                 let duplicate_of = seen.get(&answer.text).copied();
@@ -106,10 +102,6 @@ impl Work for Respond<'_> {
             }
         }
         Ok(responses)
-    }
-
-    fn text_keys(&mut self) -> Vec<TextKey> {
-        std::mem::take(&mut self.keys)
     }
 
     fn count(&mut self, _: &Context<'_>, _: usize, responses: &[Response]) -> Result<(), RunError> {

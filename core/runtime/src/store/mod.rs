@@ -8,12 +8,10 @@ pub(crate) mod shard;
 pub(crate) mod texts;
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
 
-use metareward_api::Generation;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use disk::{Disk, Fault, Operation};
@@ -22,7 +20,6 @@ pub use models::{Model, ModelNote};
 pub use reader::{Records, RunReader};
 pub use shard::ShardRecord;
 
-use self::texts::TextKey;
 use crate::{Fingerprint, RunError, statistics::Statistics};
 
 /// Version of the files' format; part of every fingerprint.
@@ -120,16 +117,6 @@ impl Store {
     /// The folder of a stage.
     pub fn stage_folder(&self, place: &Place, stage: Stage) -> PathBuf {
         self.folder.join(place.folder()).join(stage.name())
-    }
-
-    /// Texts of a shard that were generated before, under whatever settings.
-    pub fn earlier(
-        &self,
-        place: &Place,
-        stage: Stage,
-        shard: usize,
-    ) -> Result<BTreeMap<TextKey, Generation>, RunError> {
-        texts::earlier(&self.stage_folder(place, stage), shard)
     }
 
     /// All records of one shard of a stage.
