@@ -1,5 +1,7 @@
 //! Laws of the options that plugins are made from.
 
+use std::collections::BTreeSet;
+
 use metareward_api::OptionError;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -8,13 +10,20 @@ use crate::outcome::{LawOutcome, Plan, ensure, equal, law};
 
 const ROUND_TRIP: &str = "options round-trip: what is resolved resolves to itself";
 const PARTS: &str = "an option that is left out is the default, whatever else is given";
+const SCHEMA: &str = "the schema names every option, with a description and its default";
 const UNKNOWN: &str = "an option that does not exist is refused, with its name";
 
-/// Checks a plugin's options. `resolve` takes a JSON object of options as they stand in a config and returns all options
-/// with their values, defaults filled in; the empty object must be accepted.
-pub fn check_options(resolve: &dyn Fn(&Value) -> Result<Value, OptionError>, plan: Plan) -> Vec<LawOutcome> {
+/// Checks a plugin's options. `schema` is the JSON schema that the plugin reports of them. `resolve` takes a JSON object of
+/// options as they stand in a config and returns all options with their values, defaults filled in; the empty
+/// object must be accepted.
+pub fn check_options(
+    schema: &Value,
+    resolve: &dyn Fn(&Value) -> Result<Value, OptionError>,
+    plan: Plan,
+) -> Vec<LawOutcome> {
     let defaults = || object(resolve(&Value::Object(Map::new())).map_err(refused)?);
     vec![
+        law(SCHEMA, Plan { cases: 1, ..plan }, Just(()), |()| described(schema, &defaults()?)),
         law(ROUND_TRIP, Plan { cases: 1, ..plan }, Just(()), |()| {
             let options = Value::Object(defaults()?);
             equal("resolved once more", &resolve(&options).map_err(refused)?, &options)?;
@@ -41,6 +50,19 @@ pub fn check_options(resolve: &dyn Fn(&Value) -> Result<Value, OptionError>, pla
             }
         }),
     ]
+}
+
+fn described(schema: &Value, defaults: &Map<String, Value>) -> Result<(), String> {
+    let none = Map::new();
+    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
+    let names = |map: &Map<String, Value>| map.keys().cloned().collect::<BTreeSet<String>>();
+    equal("options in the schema", &names(properties), &names(defaults))?;
+    for (name, property) in properties {
+        let description = property.get("description").and_then(Value::as_str).unwrap_or("");
+        ensure(!description.trim().is_empty(), || format!("{name} has no description"))?;
+        equal(&format!("default of {name}"), &property.get("default"), &defaults.get(name))?;
+    }
+    Ok(())
 }
 
 fn object(options: Value) -> Result<Map<String, Value>, String> {

@@ -18,6 +18,13 @@ fn resolve(options: &Value) -> Result<Value, OptionError> {
     Ok(all)
 }
 
+fn schema() -> Value {
+    json!({"properties": {
+        "beta": {"description": "how far", "default": 0.1},
+        "unit": {"description": "what of", "default": "characters"},
+    }})
+}
+
 #[test]
 fn every_law_of_options_breaks() {
     let grows = |options: &Value| {
@@ -30,12 +37,20 @@ fn every_law_of_options_breaks() {
         None => resolve(options),
     };
     let careless = |options: &Value| resolve(options).or_else(|_| resolve(&json!({})));
-    let names: Vec<&str> = check_options(&resolve, PLAN).iter().map(|outcome| outcome.law).collect();
+    let names: Vec<&str> = check_options(&schema(), &resolve, PLAN).iter().map(|outcome| outcome.law).collect();
+    let mut outdated = schema();
+    outdated["properties"]["beta"]["default"] = json!(0.2);
     let cases = [
-        case("options round-trip", "doubled every time", || check_options(&grows, PLAN)),
-        case("an option that is left out", "no default beside another option", || check_options(&forgets, PLAN)),
-        case("an option that does not exist", "unknown options ignored", || check_options(&careless, PLAN)),
+        case("the schema names every option", "another default than the one used", || {
+            check_options(&outdated, &resolve, PLAN)
+        }),
+        case("the schema names every option", "no schema", || check_options(&Value::Null, &resolve, PLAN)),
+        case("options round-trip", "doubled every time", || check_options(&schema(), &grows, PLAN)),
+        case("an option that is left out", "no default beside another option", || {
+            check_options(&schema(), &forgets, PLAN)
+        }),
+        case("an option that does not exist", "unknown options ignored", || check_options(&schema(), &careless, PLAN)),
     ];
     every_law_breaks(&names, &cases);
-    holds(&check_options(&resolve, PLAN), &[]);
+    holds(&check_options(&schema(), &resolve, PLAN), &[]);
 }
