@@ -1,9 +1,9 @@
 //! The laws of meta-judges.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use meta_judge_pairwise::Pairwise;
-use metareward_laws::{Plan, all_held, check_meta_judge};
-use metareward_plugin::{FromOptions, read_options};
+use meta_judge_pairwise::{Pairwise, PairwiseOptions};
+use metareward_laws::{Plan, all_held, check_meta_judge, check_options};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
 use serde_json::json;
 
 #[test]
@@ -24,4 +24,10 @@ fn pairwise_obeys_the_laws_of_meta_judges() {
         let outcomes = check_meta_judge(&judge, Plan::default());
         all_held(&outcomes).unwrap_or_else(|broken| panic!("{options}: {broken}"));
     }
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<PairwiseOptions>;
+    all_held(&check_options(&schema::<PairwiseOptions>(), &resolve, Plan::default())).unwrap();
 }

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use metareward_api::Optimizer;
-use metareward_laws::{Plan, all_held, check_optimizer};
-use metareward_plugin::{FromOptions, read_options};
-use optimizer_length_normalised::LengthNormalised;
+use metareward_laws::{Plan, all_held, check_optimizer, check_options};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
+use optimizer_length_normalised::{LengthNormalised, LengthNormalisedOptions};
 use serde_json::json;
 
 #[test]
@@ -15,4 +15,10 @@ fn length_normalised_obeys_the_laws_of_optimizers() {
         let outcomes = check_optimizer(&optimizer, Plan::default());
         all_held(&outcomes).unwrap_or_else(|broken| panic!("{options}: {broken}"));
     }
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<LengthNormalisedOptions>;
+    all_held(&check_options(&schema::<LengthNormalisedOptions>(), &resolve, Plan::default())).unwrap();
 }

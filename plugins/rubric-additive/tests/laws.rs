@@ -1,9 +1,9 @@
 //! The laws of rubrics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use metareward_laws::{Finding, Plan, all_held, check_rubric};
-use metareward_plugin::{FromOptions, read_options};
-use rubric_additive::Additive;
+use metareward_laws::{Finding, Plan, all_held, check_options, check_rubric};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
+use rubric_additive::{Additive, AdditiveOptions};
 use serde_json::json;
 
 #[test]
@@ -25,4 +25,10 @@ fn additive_obeys_the_laws_of_rubrics() {
         let held = outcomes.iter().filter(|outcome| outcome.finding == Finding::Held).count();
         assert_eq!(held, outcomes.len() - 1, "{outcomes:?}");
     }
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<AdditiveOptions>;
+    all_held(&check_options(&schema::<AdditiveOptions>(), &resolve, Plan::default())).unwrap();
 }

@@ -1,9 +1,9 @@
 //! The laws of rubrics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use metareward_laws::{Plan, all_held, check_rubric};
-use metareward_plugin::{FromOptions, read_options};
-use rubric_pairwise_win_rate::PairwiseWinRate;
+use metareward_laws::{Plan, all_held, check_options, check_rubric};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
+use rubric_pairwise_win_rate::{PairwiseWinRate, PairwiseWinRateOptions};
 use serde_json::json;
 
 #[test]
@@ -20,4 +20,10 @@ fn pairwise_win_rate_obeys_the_laws_of_rubrics() {
         let rubric = PairwiseWinRate::from_options(read_options(&options).unwrap()).unwrap();
         all_held(&check_rubric(&rubric, Plan::default())).unwrap_or_else(|broken| panic!("{options}: {broken}"));
     }
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<PairwiseWinRateOptions>;
+    all_held(&check_options(&schema::<PairwiseWinRateOptions>(), &resolve, Plan::default())).unwrap();
 }

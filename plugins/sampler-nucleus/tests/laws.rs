@@ -1,9 +1,9 @@
 //! The laws of samplers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use metareward_laws::{Plan, all_held, check_sampler};
-use metareward_plugin::{FromOptions, read_options};
-use sampler_nucleus::Nucleus;
+use metareward_laws::{Plan, all_held, check_options, check_sampler};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
+use sampler_nucleus::{Nucleus, NucleusOptions};
 use serde_json::json;
 
 #[test]
@@ -12,4 +12,10 @@ fn nucleus_obeys_the_laws_of_samplers() {
         let sampler = Nucleus::from_options(read_options(&options).unwrap()).unwrap();
         all_held(&check_sampler(&sampler, Plan::default())).unwrap();
     }
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<NucleusOptions>;
+    all_held(&check_options(&schema::<NucleusOptions>(), &resolve, Plan::default())).unwrap();
 }

@@ -1,9 +1,9 @@
 //! The laws of samplers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use metareward_laws::{Plan, all_held, check_sampler};
-use metareward_plugin::{FromOptions, read_options};
-use sampler_top_n_sigma::TopNSigma;
+use metareward_laws::{Plan, all_held, check_options, check_sampler};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
+use sampler_top_n_sigma::{TopNSigma, TopNSigmaOptions};
 use serde_json::json;
 
 #[test]
@@ -17,4 +17,10 @@ fn top_n_sigma_obeys_the_laws_of_samplers() {
         let sampler = TopNSigma::from_options(read_options(&options).unwrap()).unwrap();
         all_held(&check_sampler(&sampler, Plan::default())).unwrap_or_else(|broken| panic!("{options}: {broken}"));
     }
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<TopNSigmaOptions>;
+    all_held(&check_options(&schema::<TopNSigmaOptions>(), &resolve, Plan::default())).unwrap();
 }

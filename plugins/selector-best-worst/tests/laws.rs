@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use metareward_api::{Selector, SelectorPromises};
-use metareward_laws::{Plan, all_held, check_selector};
-use metareward_plugin::{FromOptions, read_options};
-use selector_best_worst::BestWorst;
+use metareward_laws::{Plan, all_held, check_options, check_selector};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
+use selector_best_worst::{BestWorst, BestWorstOptions};
 use serde_json::json;
 
 #[test]
@@ -20,4 +20,10 @@ fn best_worst_obeys_the_laws_of_selectors() {
         assert_eq!(selector.promises().unwrap(), promises, "{options}");
         all_held(&check_selector(&selector, Plan::default())).unwrap_or_else(|broken| panic!("{options}: {broken}"));
     }
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<BestWorstOptions>;
+    all_held(&check_options(&schema::<BestWorstOptions>(), &resolve, Plan::default())).unwrap();
 }

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use metareward_api::{PluginError, Selector, SelectorPromises};
-use metareward_laws::{Plan, all_held, check_selector, check_selector_family};
-use metareward_plugin::{FromOptions, read_options};
+use metareward_laws::{Plan, all_held, check_options, check_selector, check_selector_family};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
 use selector_length_control::{LengthControl, LengthControlOptions};
 use serde_json::json;
 
@@ -39,4 +39,10 @@ fn a_larger_rho_never_lengthens_the_chosen_text() {
         Ok(Box::new(selector))
     };
     all_held(&check_selector_family(&make, Plan { cases: 512, seed: 2 })).unwrap();
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<LengthControlOptions>;
+    all_held(&check_options(&schema::<LengthControlOptions>(), &resolve, Plan::default())).unwrap();
 }

@@ -1,9 +1,9 @@
 //! The laws of selectors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use metareward_laws::{Plan, all_held, check_selector};
-use metareward_plugin::{FromOptions, read_options};
-use selector_threshold::Threshold;
+use metareward_laws::{Plan, all_held, check_options, check_selector};
+use metareward_plugin::{FromOptions, read_options, resolve_options, schema};
+use selector_threshold::{Threshold, ThresholdOptions};
 use serde_json::json;
 
 #[test]
@@ -18,4 +18,10 @@ fn threshold_obeys_the_laws_of_selectors() {
         let selector = Threshold::from_options(read_options(&options).unwrap()).unwrap();
         all_held(&check_selector(&selector, Plan::default())).unwrap_or_else(|broken| panic!("{options}: {broken}"));
     }
+}
+
+#[test]
+fn options_obey_their_laws() {
+    let resolve = resolve_options::<ThresholdOptions>;
+    all_held(&check_options(&schema::<ThresholdOptions>(), &resolve, Plan::default())).unwrap();
 }
