@@ -150,7 +150,7 @@ pub fn verdicts() -> impl Strategy<Value = VerdictSet> {
 
 /// A pair with ordinary log-probabilities.
 pub fn pair() -> impl Strategy<Value = PairLogProbs> {
-    let log_prob = || (0i32..4000).prop_map(|hundredths| -f64::from(hundredths) / 100.0);
+    let log_prob = || (0i32..4000).prop_map(|hundredths| 0.0 - f64::from(hundredths) / 100.0);
     let tokens = || 1u32..200;
     (log_prob(), log_prob(), log_prob(), log_prob(), tokens(), tokens(), select(vec![1.0, 0.25, 2.0])).prop_map(
         |(

@@ -126,6 +126,18 @@ pub(crate) fn equal<T: PartialEq + Debug + ?Sized>(what: &str, found: &T, expect
     ensure(found == expected, || format!("{what}: found {found:?}, expected {expected:?}"))
 }
 
+/// Breaks the law unless both texts are the same; says where they part, for they can be long.
+pub(crate) fn same_text(what: &str, found: &str, expected: &str) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    let common = found.chars().zip(expected.chars()).take_while(|(a, b)| a == b).count();
+    let start = common.saturating_sub(40);
+    let part = |text: &str| text.chars().skip(start).take(120).collect::<String>();
+    let from = if start == 0 { String::new() } else { format!(", from character {start}") };
+    Err(format!("{what}{from}: found {}, expected {}", part(found), part(expected)))
+}
+
 /// Breaks the law unless both are the same up to `tolerance`, absolute or relative, whichever is wider.
 pub(crate) fn near(what: &str, found: f64, expected: f64, tolerance: f64) -> Result<(), String> {
     let close = (found - expected).abs() <= tolerance * expected.abs().max(1.0);

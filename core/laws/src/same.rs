@@ -12,7 +12,7 @@ use crate::{
     AnyPlugin, LawOutcome, Plan,
     generators::{candidates, extreme_pair, pair, ranking_problem, text, unratable_problem, verdicts, words},
     meta_judge, optimizer,
-    outcome::{ensure, law},
+    outcome::{law, same_text},
     sampler, selector, task,
 };
 
@@ -148,6 +148,5 @@ fn same_info<P: Plugin + ?Sized>(a: &P, b: &P) -> Result<(), String> {
 
 /// Equal as written down: every bit of a number shows, and so does every word of an error.
 fn same<T: Debug>(call: &str, a: T, b: T) -> Result<(), String> {
-    let (a, b) = (format!("{a:?}"), format!("{b:?}"));
-    ensure(a == b, || format!("{call}: one answers {a}, the other {b}"))
+    same_text(call, &format!("{b:?}"), &format!("{a:?}"))
 }

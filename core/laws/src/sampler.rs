@@ -10,7 +10,7 @@ use crate::{
     all_kinds::{self, ABOUT, PURE, TRACELESS},
     exact,
     generators::{logits, next_tokens, permutation, sampler_item},
-    outcome::{LawOutcome, Plan, ensure, equal, failed, law, only},
+    outcome::{LawOutcome, Plan, ensure, equal, failed, law, only, same_text},
 };
 
 const ONE_PLAN: &str = "every draw has one plan";
@@ -96,9 +96,9 @@ pub fn check_sampler(sampler: &dyn Sampler, plan: Plan) -> Vec<LawOutcome> {
             law(PURE_RESHAPE, plan, vec(row(), 0..4), |rows| {
                 let all = sampler.reshape(&rows).map_err(failed)?;
                 let again = sampler.reshape(&rows).map_err(failed)?;
-                equal("the second call", &format!("{again:?}"), &format!("{all:?}"))?;
+                same_text("the second call", &format!("{again:?}"), &format!("{all:?}"))?;
                 let alone = rows.iter().map(|row| reshape(sampler, row)).collect::<Result<Vec<_>, _>>()?;
-                equal("row by row", &format!("{alone:?}"), &format!("{all:?}"))
+                same_text("row by row", &format!("{alone:?}"), &format!("{all:?}"))
             })
         } else {
             LawOutcome::not_checked(PURE_RESHAPE, plan, "the sampler has plans only")

@@ -9,7 +9,8 @@ use metareward_api::{
     SamplerItem, Scale, Selection, Selector, SelectorPromises, Task, Unreadable, VerdictSet, Weighed, WeightScope,
     Winner,
 };
-use metareward_laws::{AnyPlugin, Finding, LawOutcome, Plan, all_held, check, laws_of};
+use metareward_laws::{AnyPlugin, Finding, LawOutcome, Plan, all_held, check, check_same, laws_of};
+use metareward_plugin::FromOptions;
 use serde_json::json;
 
 type Answer<T> = Result<T, PluginError>;
@@ -200,7 +201,6 @@ fn the_list_of_laws_is_what_check_returns() {
 
 #[test]
 fn the_default_plugins_are_checked_by_the_same_list() {
-    use metareward_plugin::FromOptions;
     let plan = Plan { cases: 2, seed: 1 };
     let sampler = sampler_nucleus::Nucleus::from_options(Default::default()).unwrap();
     let rubric = rubric_additive::Additive::from_options(Default::default()).unwrap();
@@ -236,6 +236,20 @@ fn outcomes_as_json() {
         let written = serde_json::to_value(outcome(finding)).unwrap();
         assert_eq!(written, json!({"law": "a law", "finding": expected, "seed": 7}));
     }
+}
+
+#[test]
+fn long_answers_are_shown_where_they_part() {
+    let long = "word ".repeat(1000);
+    let rubric = |criteria: String| {
+        let options = rubric_additive::AdditiveOptions { criteria, ..Default::default() };
+        rubric_additive::Additive::from_options(options).unwrap()
+    };
+    let (one, other) = (rubric(format!("{long}so")), rubric(format!("{long}thus")));
+    let outcome = check_same(AnyPlugin::Rubric(&one), AnyPlugin::Rubric(&other), Plan::default());
+    let Finding::Broken { reason, .. } = outcome.finding else { panic!("{outcome}") };
+    let words = "word ".repeat(8);
+    assert_eq!(reason, format!("criteria, from character 4964: found {words}thus\"), expected {words}so\")"));
 }
 
 #[test]
