@@ -77,8 +77,9 @@ impl Context<'_> {
         let mut shards = Vec::new();
         for index in 0..work.shards() {
             self.journal.check()?;
+            let in_shard = |error: RunError| error.in_shard(&place, stage, index);
             let dtype = &self.config().engine.dtype;
-            let key = json!({ "format": FORMAT, "stage": stage, "dtype": dtype, "key": work.key(self, index)? });
+            let key = json!({ "format": FORMAT, "stage": stage, "dtype": dtype, "key": work.key(self, index).map_err(in_shard)? });
             let fingerprint = Fingerprint::of(&key);
             let found = shard::find(&self.store.disk, &folder, index, &fingerprint)?;
             if let Found::Damaged(path) = &found {
@@ -89,8 +90,7 @@ impl Context<'_> {
                 Found::Whole(record, records) => (record, records),
                 Found::Damaged(_) | Found::Nothing => {
                     self.keys.clear();
-                    let records =
-                        work.compute(self, index, &watch).map_err(|error| error.in_shard(&place, stage, index))?;
+                    let records = work.compute(self, index, &watch).map_err(in_shard)?;
                     let keys = std::mem::take(&mut self.keys);
                     let record = shard::write(&self.store.disk, &folder, index, &fingerprint, &records, &keys)?;
                     if !keys.is_empty() {
@@ -99,7 +99,7 @@ impl Context<'_> {
                     (record, records)
                 }
             };
-            work.count(self, index, &records).map_err(|error| error.in_shard(&place, stage, index))?;
+            work.count(self, index, &records).map_err(in_shard)?;
             shards.push(record);
             watch.shard(reused);
         }
