@@ -110,7 +110,8 @@ impl Words {
 fn request(id: String, text: String, draws: u64, max_tokens: u32, temperature: f64) -> GenerationRequest {
     let sampling = Sampling { temperature, top_p: 0.9, top_k: None, min_p: 0.0, max_tokens, stop: Vec::new() };
     let seed = |draw: u64| text.len() as u64 * 1000 + draw;
-    let draws = (0..draws).map(|draw| GenerationDraw { seed: seed(draw), sampling: sampling.clone() }).collect();
+    let draws =
+        (0..draws).map(|draw| GenerationDraw { seed: seed(draw), sampling: sampling.clone(), draw: 0 }).collect();
     GenerationRequest { id, messages: vec![Message::user(text)], draws }
 }
 
@@ -170,7 +171,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (name, requests) in [("responses", &responses), ("judgments", &judgments), ("verdicts", &verdicts)] {
         let (start, before) = (Instant::now(), processor_seconds());
-        let answers = engine.generate(requests, &Quiet)?;
+        let answers = engine.generate(requests, None, &Quiet)?;
         let (seconds, processor) = (start.elapsed().as_secs_f64(), processor_seconds() - before);
         let count: usize = answers.iter().map(Vec::len).sum();
         let s = engine.stats();

@@ -11,8 +11,8 @@ use std::{
 };
 
 use metareward_api::{
-    EngineError, Finish, Generation, GenerationDraw, GenerationRequest, Generator, Message, Progress, Sampling,
-    StepMetrics, Watch,
+    DrawPlan, EngineError, Finish, Generation, GenerationDraw, GenerationRequest, Generator, Message, NextTokens,
+    PluginError, Progress, Sampler, SamplerItem, Sampling, StepMetrics, Watch,
 };
 use metareward_torch::{
     CausalLm, DeviceChoice, Precision, Prompting, TemplateDate,
@@ -54,7 +54,8 @@ fn greedy(max_tokens: u32) -> Sampling {
 }
 
 fn request(id: &str, messages: Vec<Message>, sampling: &Sampling, seeds: std::ops::Range<u64>) -> GenerationRequest {
-    let draws = seeds.map(|seed| GenerationDraw { seed, sampling: sampling.clone() }).collect();
+    let draws =
+        (0u32..).zip(seeds).map(|(draw, seed)| GenerationDraw { seed, sampling: sampling.clone(), draw }).collect();
     GenerationRequest { id: id.to_owned(), messages, draws }
 }
 
@@ -89,7 +90,7 @@ fn requests() -> Vec<GenerationRequest> {
 }
 
 fn run(engine: &mut TorchGenerator, requests: &[GenerationRequest]) -> (Vec<Vec<Generation>>, CallStats) {
-    (engine.generate(requests, &Quiet).unwrap(), *engine.stats())
+    (engine.generate(requests, None, &Quiet).unwrap(), *engine.stats())
 }
 
 #[test]
@@ -302,10 +303,10 @@ fn stops_on_request_and_tells_its_progress() {
     for threads in [1, 2] {
         let mut engine = engine("llama-untied", EngineConfig { max_rows: 4, threads, ..config() });
         let stopper = Stopper { after: 5, ..Stopper::default() };
-        assert_eq!(engine.generate(&requests, &stopper), Err(EngineError::Stopped));
+        assert_eq!(engine.generate(&requests, None, &stopper), Err(EngineError::Stopped));
         assert!(stopper.passes.load(Ordering::Relaxed) <= 5 + threads as u32, "no pass after the stop");
         let patient = Stopper { after: u32::MAX, ..Stopper::default() };
-        engine.generate(&requests, &patient).unwrap();
+        engine.generate(&requests, None, &patient).unwrap();
         let told = patient.told.into_inner().unwrap();
         let last = told.last().unwrap();
         assert_eq!((last.done, last.total), (total, total));
@@ -318,10 +319,10 @@ fn stops_on_request_and_tells_its_progress() {
 fn errors_say_what_and_where() {
     let ask = vec![Message::user("Sort the words.")];
     let mut none = TorchGenerator::new(config());
-    assert_eq!(none.generate(&[], &Quiet), Err(EngineError::Machine("no model is loaded".to_owned())));
+    assert_eq!(none.generate(&[], None, &Quiet), Err(EngineError::Machine("no model is loaded".to_owned())));
 
     let mut small = engine("llama-untied", EngineConfig { cache_bytes: 20_000, ..config() });
-    let error = small.generate(&[request("greedy one", ask.clone(), &greedy(64), 0..1)], &Quiet).unwrap_err();
+    let error = small.generate(&[request("greedy one", ask.clone(), &greedy(64), 0..1)], None, &Quiet).unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("greedy one") && text.contains("answer of up to 64") && text.contains("max_tokens"),
@@ -330,10 +331,69 @@ fn errors_say_what_and_where() {
 
     let mut engine = engine("llama-untied", config());
     let bad = Sampling { temperature: f64::NAN, ..greedy(3) };
-    let error = engine.generate(&[request("odd one", ask.clone(), &bad, 0..1)], &Quiet).unwrap_err();
+    let error = engine.generate(&[request("odd one", ask.clone(), &bad, 0..1)], None, &Quiet).unwrap_err();
     assert!(
         matches!(&error, EngineError::Input { record, message } if record == "odd one" && message.contains("temperature"))
     );
-    assert_eq!(engine.generate(&[], &Quiet), Ok(Vec::new()));
-    assert_eq!(engine.generate(&[request("no draws", ask, &greedy(3), 0..0)], &Quiet), Ok(vec![Vec::new()]));
+    assert_eq!(engine.generate(&[], None, &Quiet), Ok(Vec::new()));
+    assert_eq!(engine.generate(&[request("no draws", ask, &greedy(3), 0..0)], None, &Quiet), Ok(vec![Vec::new()]));
+}
+
+/// Gives all probability to the token at a place that depends on draw and position, so that the answers show what it was
+/// asked.
+struct ByPlace;
+
+impl metareward_api::Plugin for ByPlace {
+    fn info(&self) -> metareward_api::PluginInfo {
+        let kind = metareward_api::Kind::Sampler;
+        let text = |text: &str| text.to_owned();
+        metareward_api::PluginInfo { kind, name: text("by-place"), version: text("1.0.0"), summary: text("for tests") }
+    }
+}
+
+impl Sampler for ByPlace {
+    fn plan(&self, _: &[SamplerItem]) -> Result<Vec<Vec<DrawPlan>>, PluginError> {
+        Err(PluginError::new("not asked for"))
+    }
+
+    fn reshapes(&self) -> Result<Option<u32>, PluginError> {
+        Ok(Some(5))
+    }
+
+    fn reshape(&self, rows: &[NextTokens]) -> Result<Vec<Vec<f64>>, PluginError> {
+        rows.iter()
+            .map(|row| {
+                assert_eq!((row.tokens.len(), row.logits.len()), (5, 5));
+                assert!(row.logits.is_sorted_by(|a, b| a >= b));
+                if row.position == 6 && row.draw == 4 {
+                    return Err(PluginError::new("enough"));
+                }
+                let place = (row.draw + row.position) as usize % 3;
+                Ok((0..5).map(|at| if at == place { 1.0 } else { 0.0 }).collect())
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn a_sampler_that_reshapes_decides_every_token_whatever_the_batch() {
+    let mut engine = engine("llama-untied", config());
+    let ask = vec![Message::user("Sort the words")];
+    let all = [request("one", ask.clone(), &greedy(5), 0..4)];
+    let together = engine.generate(&all, Some(&ByPlace), &Quiet).unwrap();
+    for draw in 0..4 {
+        let mut alone = all[0].clone();
+        alone.draws = vec![all[0].draws[draw].clone()];
+        let alone = engine.generate(&[alone], Some(&ByPlace), &Quiet).unwrap();
+        assert_eq!(alone[0][0], together[0][draw]);
+    }
+    // Draws 0 and 3 take the same places, 1 and 2 others.
+    assert_eq!(together[0][0], together[0][3]);
+    assert_ne!(together[0][0], together[0][1]);
+    // The first draw's first token is the most probable one.
+    let best = engine.generate(&[request("best", ask.clone(), &greedy(1), 0..1)], None, &Quiet).unwrap();
+    assert!(together[0][0].text.starts_with(best[0][0].text.trim_end()));
+
+    let failing = engine.generate(&[request("five", ask, &greedy(9), 0..5)], Some(&ByPlace), &Quiet).unwrap_err();
+    assert_eq!(failing, EngineError::Plugin { plugin: "by-place".to_owned(), message: "enough".to_owned() });
 }

@@ -57,13 +57,13 @@ fn greedy_text_is_the_cpus() {
             .map(|example| GenerationRequest {
                 id: example.id,
                 messages: example.messages,
-                draws: vec![GenerationDraw { seed: 1, sampling: sampling.clone() }],
+                draws: vec![GenerationDraw { seed: 1, sampling: sampling.clone(), draw: 0 }],
             })
             .collect();
         let answers = [DeviceChoice::Cpu, DeviceChoice::Cuda(0)].map(|device| {
             let mut engine = TorchGenerator::new(EngineConfig { device, ..EngineConfig::default() });
             engine.load(&folder(name)).unwrap();
-            engine.generate(&requests, &Steps::default()).unwrap()
+            engine.generate(&requests, None, &Steps::default()).unwrap()
         });
         assert_eq!(answers[0], answers[1], "{name}");
     }

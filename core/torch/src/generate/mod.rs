@@ -14,6 +14,7 @@ mod batch;
 mod cpu;
 mod elementwise;
 mod matmul;
+mod reshape;
 mod sample;
 mod schedule;
 mod simd;
@@ -34,13 +35,14 @@ use std::{
 };
 
 use metareward_api::{
-    EngineError, Finish, Generation, GenerationRequest, Generator, Message, ModelCard, Progress, Watch,
+    EngineError, Finish, Generation, GenerationRequest, Generator, Message, ModelCard, Progress, Sampler, Watch,
 };
 use tch::Device;
 
 pub use self::stats::{CallStats, Clock};
 use self::{
     cpu::{CpuModel, CpuWorker, turns},
+    reshape::Reshape,
     schedule::{Answer, Job, Unit, Worker},
     simd::Level,
     stop::StopTexts,
@@ -226,6 +228,7 @@ impl Generator for TorchGenerator {
     fn generate(
         &mut self,
         requests: &[GenerationRequest],
+        reshape: Option<&dyn Sampler>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError> {
         let start = Instant::now();
@@ -237,7 +240,7 @@ impl Generator for TorchGenerator {
         self.stats.prompt_tokens =
             prompts.iter().zip(requests).map(|(prompt, request)| (prompt.len() * request.draws.len()) as u64).sum();
         self.stats.tokenizing = start.elapsed();
-        let (answers, stats) = self.answers(requests, &prompts, watch)?;
+        let (answers, stats) = self.answers(requests, &prompts, Reshape::of(reshape)?, watch)?;
         self.stats.add(&stats);
         let mut results: Vec<Vec<Option<Generation>>> =
             requests.iter().map(|request| vec![None; request.draws.len()]).collect();
@@ -302,6 +305,7 @@ impl TorchGenerator {
         &self,
         requests: &[GenerationRequest],
         prompts: &[Vec<u32>],
+        reshape: Option<Reshape<'_>>,
         watch: &dyn Watch,
     ) -> Result<(Vec<Answer>, CallStats), EngineError> {
         let loaded = self.loaded()?;
@@ -321,6 +325,7 @@ impl TorchGenerator {
             context: size(loaded.config.context),
             max_rows: if self.config.max_rows == 0 { default_rows } else { self.config.max_rows },
             level: Level::detect(),
+            reshape,
         };
         let tally = Tally {
             watch,

@@ -10,6 +10,7 @@ use metareward_api::{EngineError, Finish, Generation, GenerationDraw, Generation
 
 use super::{
     batch::Batch,
+    reshape::{Reshape, Reshaped},
     sample::{Distribution, greedy, uniform},
     simd::Level,
     slots::Segments,
@@ -51,6 +52,8 @@ pub(crate) struct Job<'a> {
     /// Most rows of a pass.
     pub(crate) max_rows: usize,
     pub(crate) level: Level,
+    /// The sampler that gives every draw's probabilities, where one does.
+    pub(crate) reshape: Option<Reshape<'a>>,
 }
 
 /// Draws of a request that start from the end of its prompt.
@@ -183,8 +186,17 @@ impl<'a, B: Backend> Worker<'a, B> {
                 self.backend.clock().model += start.elapsed();
                 self.book.stats.passes += 1;
                 let start = Instant::now();
-                for (index, output) in std::mem::take(&mut self.book.outputs).into_iter().enumerate() {
-                    self.book.outcome(output, self.backend.logits(index))?;
+                let outputs = std::mem::take(&mut self.book.outputs);
+                let wanted = outputs.iter().enumerate().map(|(index, output)| {
+                    let (draws, position) = match output {
+                        Output::Branch(branch) => (&branch.draws, branch.answer.len()),
+                        Output::Prompt(end) => (&end.draws, 0),
+                    };
+                    (self.backend.logits(index), draws.as_slice(), position)
+                });
+                let reshaped = self.book.reshape(wanted)?;
+                for ((index, output), reshaped) in outputs.into_iter().enumerate().zip(reshaped) {
+                    self.book.outcome(output, self.backend.logits(index), &reshaped)?;
                 }
                 self.backend.clock().sampling += start.elapsed();
             }
@@ -205,8 +217,20 @@ impl<'a, B: Backend> Worker<'a, B> {
 }
 
 impl Book<'_> {
+    /// What the sampler that reshapes makes of some rows' logits, in one call: a list per row with an entry per draw.
+    /// Empty lists where no sampler reshapes.
+    fn reshape<'r>(
+        &self,
+        rows: impl Iterator<Item = (&'r [f32], &'r [Draw], usize)>,
+    ) -> Result<Vec<Vec<Reshaped>>, EngineError> {
+        let Some(reshape) = &self.job.reshape else { return Ok(rows.map(|_| Vec::new()).collect()) };
+        let number = |draw: &Draw| self.job.requests[draw.request].draws[draw.draw].draw;
+        let asked = rows.map(|(logits, draws, position)| (logits, draws.iter().map(number).collect(), position));
+        reshape.ask(asked.collect())
+    }
+
     /// Makes the next batch.
-    fn fill(&mut self, next: &dyn Fn() -> Option<Range<usize>>) -> Result<()> {
+    fn fill(&mut self, next: &dyn Fn() -> Option<Range<usize>>) -> Result<(), EngineError> {
         self.batch.clear();
         self.outputs.clear();
         while self.batch.rows() < self.job.max_rows {
@@ -221,7 +245,8 @@ impl Book<'_> {
             if let Some((mut end, logits)) = self.waiting.take() {
                 self.promise(&mut end);
                 if !end.draws.is_empty() {
-                    self.start_answers(end, &logits)?;
+                    let mut reshaped = self.reshape([(logits.as_slice(), end.draws.as_slice(), 0)].into_iter())?;
+                    self.start_answers(end, &logits, &reshaped.pop().unwrap_or_default())?;
                 } else {
                     self.waiting = Some((end, logits));
                 }
@@ -338,36 +363,38 @@ impl Book<'_> {
     }
 
     /// Draws the first token of the draws that were let in; the others go on waiting.
-    fn start_answers(&mut self, mut end: PromptEnd, logits: &[f32]) -> Result<()> {
+    fn start_answers(&mut self, mut end: PromptEnd, logits: &[f32], reshaped: &[Reshaped]) -> Result<()> {
         let draws = std::mem::take(&mut end.draws);
         let (segment, path) = (end.segment, if end.rest.is_empty() { end.path } else { end.path.clone() });
         if !end.rest.is_empty() {
             self.segments.hold(segment);
             self.waiting = Some((PromptEnd { path: path.clone(), ..end }, logits.to_vec()));
         }
-        self.advance(logits, Branch { segment, path, answer: Vec::new(), draws })
+        self.advance(logits, Branch { segment, path, answer: Vec::new(), draws }, reshaped)
     }
 
     /// Goes on with what a row's logits say.
-    fn outcome(&mut self, output: Output, logits: &[f32]) -> Result<()> {
+    fn outcome(&mut self, output: Output, logits: &[f32], reshaped: &[Reshaped]) -> Result<()> {
         match output {
-            Output::Branch(branch) => self.advance(logits, branch),
-            Output::Prompt(end) => self.start_answers(end, logits),
+            Output::Branch(branch) => self.advance(logits, branch, reshaped),
+            Output::Prompt(end) => self.start_answers(end, logits, reshaped),
         }
     }
 
     /// Draws the next token of every draw; finished draws become answers, the others branches, one per token. Takes over
-    /// the branch's hold on its segment.
-    fn advance(&mut self, logits: &[f32], branch: Branch) -> Result<()> {
+    /// the branch's hold on its segment. `reshaped` holds a distribution per draw, or none where no sampler reshapes.
+    fn advance(&mut self, logits: &[f32], branch: Branch, reshaped: &[Reshaped]) -> Result<()> {
         let job = self.job;
         let Branch { segment, path, mut answer, draws } = branch;
         let mut groups: Vec<(u32, Vec<Draw>)> = Vec::new();
         let mut drawn: Option<&Sampling> = None;
         let mut best: Option<u32> = None;
         let mut decoded: Option<(u32, String)> = None;
-        for draw in draws {
-            let GenerationDraw { seed, sampling } = &job.requests[draw.request].draws[draw.draw];
-            let token = if sampling.temperature > 0.0 {
+        for (place, draw) in draws.into_iter().enumerate() {
+            let GenerationDraw { seed, sampling, .. } = &job.requests[draw.request].draws[draw.draw];
+            let token = if let Some(reshaped) = reshaped.get(place) {
+                reshaped.token(uniform(*seed, answer.len() as u64))
+            } else if sampling.temperature > 0.0 {
                 if !drawn.is_some_and(|drawn| same_distribution(drawn, sampling)) {
                     self.distribution.set(job.level, logits, sampling).map_err(|_| not_finite())?;
                     drawn = Some(sampling);
