@@ -1,7 +1,7 @@
-//! How a plugin is made, whatever its form.
+//! How a plugin that is linked in is made.
 
 use metareward_api::{OptionError, PluginInfo};
-use metareward_plugin::{FromOptions, default_options, read_options, resolve_options};
+use metareward_plugin::{FromOptions, default_options, read_options, resolve_options, schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,6 +11,20 @@ use serde_json::Value;
 pub enum Form {
     /// Linked into the binary.
     BuiltIn,
+    /// A WASM component.
+    Component,
+    /// A dynamic library.
+    Library,
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Form::BuiltIn => "built in",
+            Form::Component => "component",
+            Form::Library => "library",
+        })
+    }
 }
 
 /// A plugin of kind `P` or why its options were refused.
@@ -22,10 +36,9 @@ type Make<P> = dyn Fn(&Value) -> Made<P> + Send + Sync;
 /// Makes one plugin of kind `P` (`dyn Ranker`, `dyn Rubric` …) from options.
 pub struct Constructor<P: ?Sized> {
     pub(crate) info: PluginInfo,
-    pub(crate) form: Form,
-    pub(crate) sha256: Option<String>,
     pub(crate) make: Box<Make<P>>,
     pub(crate) resolve: fn(&Value) -> Result<Value, OptionError>,
+    pub(crate) schema: fn() -> Value,
 }
 
 impl<P: ?Sized + 'static> Constructor<P> {
@@ -33,10 +46,9 @@ impl<P: ?Sized + 'static> Constructor<P> {
     pub fn built_in<T: FromOptions>(erase: fn(T) -> Box<P>) -> Self {
         Self {
             info: T::describe(),
-            form: Form::BuiltIn,
-            sha256: None,
             make: Box::new(move |options| T::from_options(read_options(options)?).map(erase)),
             resolve: resolve::<T>,
+            schema: schema::<T::Options>,
         }
     }
 }

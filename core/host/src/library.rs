@@ -1,0 +1,272 @@
+//! Plugins as dynamic libraries. They run with the user's rights; what is loaded are the bytes that were hashed.
+
+use std::{
+    ffi::c_void,
+    io::Write,
+    ptr, slice,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use libloading::Library;
+use metareward_api::{Kind, OptionError, PluginError, PluginInfo};
+use metareward_plugin::{
+    library::{Bytes, LAYOUT, MAGIC, STAMP, Status, Table},
+    log::Level,
+    wire::Cross,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{LoadError, Settings, bindings::types as wire, file::PluginFile, log, version};
+
+/// What a library says of itself before any of it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub api_version: String,
+    pub kind: Kind,
+    pub package: String,
+    pub version: String,
+}
+
+impl Stamp {
+    /// The stamp among the bytes of a library.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, LoadError> {
+        let none = || LoadError::NoPlugin("it has no stamp of metareward's SDK".to_owned());
+        let start = bytes.windows(STAMP.len()).position(|window| window == STAMP.as_bytes()).ok_or_else(none)?;
+        let rest = bytes.get(start + STAMP.len()..).unwrap_or_default();
+        let end = rest.iter().take(1024).position(|byte| *byte == b';').ok_or_else(none)?;
+        let text = str::from_utf8(rest.get(..end).unwrap_or_default()).map_err(|_| none())?;
+        let fields: Vec<&str> = text.split(':').collect();
+        let [api_version, kind, package, version] = fields[..] else { return Err(none()) };
+        let known =
+            version::kind(kind).ok_or_else(|| LoadError::NoPlugin(format!("its stamp says it is a {kind:?}")))?;
+        Ok(Self {
+            api_version: api_version.to_owned(),
+            kind: known,
+            package: package.to_owned(),
+            version: version.to_owned(),
+        })
+    }
+}
+
+/// A library that is loaded for good: its code may be running, so it is never unloaded.
+pub(crate) struct LoadedLibrary {
+    pub stamp: Stamp,
+    table: &'static Table,
+    /// Largest answer in bytes.
+    largest: usize,
+}
+
+/// Libraries of this process by hash: the same bytes are loaded once.
+static LOADED: Mutex<Vec<(String, &'static Table)>> = Mutex::new(Vec::new());
+
+impl LoadedLibrary {
+    /// Loads the bytes that were hashed and checks the table.
+    pub(crate) fn load(file: &PluginFile, settings: &Settings) -> Result<Self, LoadError> {
+        let stamp = Stamp::read(&file.bytes)?;
+        version::check(&stamp.api_version)?;
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = loaded.iter().find(|(sha256, _)| *sha256 == file.sha256).map(|(_, table)| *table);
+        let table = match known {
+            Some(table) => table,
+            None => {
+                let table = open(file, &stamp.package)?;
+                loaded.push((file.sha256.clone(), table));
+                table
+            }
+        };
+        Ok(Self { stamp, table, largest: settings.memory() })
+    }
+
+    /// What the library says of itself: name, version, schema of options.
+    pub(crate) fn describe(&self) -> Result<(PluginInfo, serde_json::Value), LoadError> {
+        let mut out = Bytes::EMPTY;
+        // SAFETY: the table was checked, and `out` is ours to be written.
+        let status = unsafe { (self.table.describe)(&mut out) };
+        let bytes = self.take(out).map_err(LoadError::Failed)?;
+        match status {
+            status if status == Status::Done as u32 => {
+                let said: wire::Description = postcard::from_bytes(&bytes)
+                    .map_err(|error| LoadError::Failed(format!("its description cannot be read: {error}")))?;
+                crate::description::read(said, self.stamp.kind)
+            }
+            status => Err(LoadError::Failed(words(status, &bytes))),
+        }
+    }
+
+    /// Copies an answer and gives the buffer back.
+    fn take(&self, out: Bytes) -> Result<Vec<u8>, String> {
+        if out.start.is_null() || out.length == 0 {
+            if !out.start.is_null() {
+                // SAFETY: the buffer is the library's, and is given back once.
+                unsafe { (self.table.free)(out) };
+            }
+            return Ok(Vec::new());
+        }
+        let copied = if out.length > self.largest {
+            Err(format!("its answer of {} MiB is larger than plugins.memory_mib allows", out.length / (1 << 20)))
+        } else {
+            // SAFETY: the library says that `length` bytes start there, and keeps them until `free`.
+            Ok(unsafe { slice::from_raw_parts(out.start, out.length) }.to_vec())
+        };
+        // SAFETY: the buffer is the library's, and is given back once.
+        unsafe { (self.table.free)(out) };
+        copied
+    }
+}
+
+/// A plugin that a library made.
+pub(crate) struct LibraryPlugin {
+    library: Arc<LoadedLibrary>,
+    handle: *mut c_void,
+    /// Set when the plugin panicked: what state it is in is unknown, so it is not asked again.
+    broken: AtomicBool,
+}
+
+// SAFETY: the contract of the table says that `call` may come from several threads at once, and the SDK makes tables
+// only of plugins that are `Send + Sync`.
+unsafe impl Send for LibraryPlugin {}
+// SAFETY: as above.
+unsafe impl Sync for LibraryPlugin {}
+
+impl LibraryPlugin {
+    /// Makes a plugin from options as JSON.
+    pub(crate) fn make(library: Arc<LoadedLibrary>, options: &str) -> Result<Self, OptionError> {
+        let (mut handle, mut out) = (ptr::null_mut(), Bytes::EMPTY);
+        // SAFETY: the table was checked; the options outlive the call; handle and buffer are ours to be written.
+        let status = unsafe { (library.table.create)(options.as_ptr(), options.len(), &mut handle, &mut out) };
+        let bytes = library.take(out).map_err(OptionError::new)?;
+        if status == Status::Done as u32 && !handle.is_null() {
+            return Ok(Self { library, handle, broken: AtomicBool::new(false) });
+        }
+        if status == Status::Refused as u32
+            && let Ok(error) = postcard::from_bytes::<wire::OptionError>(&bytes)
+        {
+            return Err(error.cross());
+        }
+        Err(OptionError::new(words(status, &bytes)))
+    }
+
+    /// Asks call `number` with a tuple of arguments.
+    pub(crate) fn call<A: Serialize, T: DeserializeOwned>(&self, number: u32, arguments: &A) -> Result<T, PluginError> {
+        if self.broken.load(Ordering::Acquire) {
+            return Err(PluginError::new("it panicked in an earlier call and is not asked again"));
+        }
+        let arguments = postcard::to_stdvec(arguments)
+            .map_err(|error| PluginError::new(format!("the arguments cannot be encoded: {error}")))?;
+        let mut out = Bytes::EMPTY;
+        // SAFETY: the table was checked, the handle is alive, the arguments outlive the call, the buffer is ours.
+        let status =
+            unsafe { (self.library.table.call)(self.handle, number, arguments.as_ptr(), arguments.len(), &mut out) };
+        let bytes = self.library.take(out).map_err(PluginError::new)?;
+        if status == Status::Done as u32 {
+            let answer: Result<T, wire::PluginError> = postcard::from_bytes(&bytes)
+                .map_err(|error| PluginError::new(format!("its answer cannot be read: {error}")))?;
+            return answer.map_err(Cross::cross);
+        }
+        if status == Status::Panicked as u32 {
+            self.broken.store(true, Ordering::Release);
+        }
+        Err(PluginError::new(words(status, &bytes)))
+    }
+}
+
+impl Drop for LibraryPlugin {
+    fn drop(&mut self) {
+        // SAFETY: the handle is `create`'s and is destroyed once.
+        unsafe { (self.library.table.destroy)(self.handle) };
+    }
+}
+
+/// What a status and the buffer with it say.
+fn words(status: u32, bytes: &[u8]) -> String {
+    let said = log::clean(&String::from_utf8_lossy(bytes));
+    if status == Status::Panicked as u32 {
+        format!("it panicked: {said}")
+    } else if status == Status::Misunderstood as u32 {
+        format!("it did not understand the call: {said}")
+    } else {
+        format!("it answered with status {status}, which means nothing")
+    }
+}
+
+/// Loads the bytes and finds the table.
+fn open(file: &PluginFile, package: &str) -> Result<&'static Table, LoadError> {
+    let malformed =
+        |message: String| LoadError::Malformed { expected: "dynamic library", message: log::clean(&message) };
+    // Found before anything of it runs: a path that changes between hashing and loading changes nothing.
+    let held = hold(&file.bytes).map_err(|error| malformed(format!("it cannot be laid out for loading: {error}")))?;
+    // SAFETY: loading runs the library's initialisers. The user vouched for these very bytes with their hash.
+    let library = unsafe { Library::new(&held.path) }.map_err(|error| malformed(error.to_string()))?;
+    let symbol = format!("metareward_plugin_{package}");
+    // SAFETY: the symbol is a static `Table` of the SDK; magic, layout and size are checked below before it is used.
+    let table = unsafe { library.get::<*const Table>(symbol.as_bytes()) }.map(|symbol| *symbol);
+    // Never unloaded, whatever the checks say: its threads and its thread-local destructors may outlive us.
+    std::mem::forget(library);
+    // Nor is its place given up: the loader knows libraries by name, and a second one must not get the first one's.
+    std::mem::forget(held);
+    let table = table.map_err(|error| LoadError::NoPlugin(log::clean(&error.to_string())))?;
+    if table.is_null() {
+        return Err(LoadError::NoPlugin(format!("its symbol {symbol} is null")));
+    }
+    // SAFETY: the first three fields have the same place in every layout, and the library stays loaded.
+    let (magic, layout, size) = unsafe { ((*table).magic, (*table).layout, (*table).size) };
+    if magic != MAGIC || layout != LAYOUT || size as usize != size_of::<Table>() {
+        return Err(LoadError::NoPlugin(format!("its table has layout {layout}, this metareward reads {LAYOUT}")));
+    }
+    // SAFETY: magic, layout and size are those of `Table`, and the library is never unloaded.
+    let table: &'static Table = unsafe { &*table };
+    // SAFETY: the table was checked, and the sink is a function of this program.
+    unsafe { (table.set_log)(sink) };
+    Ok(table)
+}
+
+/// Takes the log lines of all libraries.
+unsafe extern "C" fn sink(level: u32, start: *const u8, length: usize) {
+    if start.is_null() {
+        return;
+    }
+    // SAFETY: the library says that `length` bytes start there, for the time of the call.
+    let bytes = unsafe { slice::from_raw_parts(start, length.min(1 << 16)) };
+    log::write("library", Level::from_number(level), &String::from_utf8_lossy(bytes));
+}
+
+/// The place of the bytes in the file system while they are loaded.
+struct Held {
+    path: std::path::PathBuf,
+    /// Keeps the memory, or elsewhere the folder, alive.
+    #[cfg(target_os = "linux")]
+    _memory: std::fs::File,
+    #[cfg(not(target_os = "linux"))]
+    _folder: tempfile::TempDir,
+}
+
+/// In memory that nobody else can reach where the system has such a thing, otherwise in a folder of our own.
+fn hold(bytes: &[u8]) -> std::io::Result<Held> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let descriptor = rustix::fs::memfd_create("plugin", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = std::fs::File::from(descriptor);
+        file.write_all(bytes)?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        Ok(Held { path, _memory: file })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("plugin");
+        std::fs::File::create(&path)?.write_all(bytes)?;
+        Ok(Held { path, _folder: folder })
+    }
+}
+
+/// Sends the log lines of plugins that are linked in to our log.
+pub(crate) fn listen() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        metareward_plugin::log::set_sink(Box::new(|level, line| log::write("built-in", level, line)));
+    });
+}
