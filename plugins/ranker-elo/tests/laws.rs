@@ -12,7 +12,13 @@ fn elo_obeys_the_laws_of_rankers() {
         for regularization in [0.01, 1.0, 0.0] {
             let options = json!({ "regularization": regularization, "ties": ties });
             let ranker = Elo::from_options(read_options(&options).unwrap()).unwrap();
-            all_held(&check_ranker(&ranker, Plan::default())).unwrap_or_else(|broken| panic!("{options}: {broken}"));
+            let mut outcomes = check_ranker(&ranker, Plan::default());
+            if regularization == 0.0 {
+                // A win that makes the maximum finite, or a new player who makes it infinite, switches the stand-in for the
+                // penalty: ratings jump then, and players who were almost equal may change places (README).
+                outcomes.retain(|outcome| !outcome.law.starts_with("a win more"));
+            }
+            all_held(&outcomes).unwrap_or_else(|broken| panic!("{options}: {broken}"));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! 1970; Newman 2023, section 4.1). In θ and μ = log 2ν these are softmaxes of (d/2, μ, −d/2), d = θ_i − θ_j, so the
 //! likelihood is concave.
 
-use metareward_plugin::ranking::{Concave, Meetings};
+use metareward_plugin::ranking::{Concave, Meetings, add_carefully};
 
 /// What is known of ν.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +62,8 @@ pub(crate) struct Model {
     mu: Option<f64>,
     /// Minus the second derivative by μ.
     mu_curve: f64,
+    /// What rounding has taken from the gradient: heavy weights cancel, and what is left must still balance light ones.
+    lost: Vec<f64>,
 }
 
 impl Model {
@@ -128,22 +130,27 @@ impl Concave for Model {
         for (gradient, theta) in gradient.iter_mut().zip(at) {
             *gradient = -self.lambda * theta;
         }
-        let (mut mu_pull, mut mu_curve) = (0.0, 0.0);
+        self.lost.clear();
+        self.lost.resize(n, 0.0);
+        let (mut mu_pull, mut mu_lost, mut mu_curve) = (0.0, 0.0, 0.0);
         for edge in &mut self.edges {
             let Edge { i, j, won, tied, lost, .. } = *edge;
             let Chances { win, tie, loss } = chances(at[i] - at[j], mu);
             // Differences of probabilities are written as sums, which keep their last digits.
             let pull = won * (0.5 * tie + loss) - lost * (0.5 * tie + win) + tied * (0.5 * (loss - win));
-            gradient[i] += pull;
-            gradient[j] -= pull;
-            mu_pull += tied * (win + loss) - (won + lost) * tie;
+            add_carefully(&mut gradient[i], &mut self.lost[i], pull);
+            add_carefully(&mut gradient[j], &mut self.lost[j], -pull);
+            add_carefully(&mut mu_pull, &mut mu_lost, tied * (win + loss) - (won + lost) * tie);
             let all = won + tied + lost;
             edge.curve = all * (0.25 * tie * (win + loss) + win * loss);
             edge.mixed = -all * tie * (0.5 * (win - loss));
             mu_curve += all * tie * (win + loss);
         }
+        for (gradient, lost) in gradient.iter_mut().zip(&self.lost) {
+            *gradient += lost;
+        }
         if self.mu.is_none() {
-            gradient[n] = mu_pull;
+            gradient[n] = mu_pull + mu_lost;
         }
         self.mu_curve = mu_curve;
         for held in &self.held {

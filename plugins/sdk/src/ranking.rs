@@ -38,7 +38,7 @@ mod remarks;
 
 use metareward_api::{PluginError, RankingProblem, Rating, Remark};
 
-pub use bradley_terry::{BradleyTerry, Fit, LEAST_REGULARIZATION, Solver};
+pub use bradley_terry::{BradleyTerry, Fit, LEAST_REGULARIZATION, Solver, add as add_carefully};
 pub use graph::{Groups, strongly_connected};
 pub use meetings::{Meetings, Pair, Ties};
 pub use newton::{Ascent, Concave, Newton};

@@ -13,6 +13,9 @@ use super::{
 /// Stands in for a regularisation of 0 where no finite maximum exists.
 pub const LEAST_REGULARIZATION: f64 = 1e-4;
 
+/// Share of the heaviest weight of a group below which a weight or a penalty asks for care with rounding.
+const CARE: f64 = 1e-3;
+
 /// A likelihood.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BradleyTerry {
@@ -137,6 +140,10 @@ struct Group {
     lambda: f64,
     /// Without a penalty, the player who stays in place.
     held: Option<usize>,
+    /// What rounding has taken from the gradient, kept where weights of very different sizes meet: there the large ones
+    /// cancel, and what is left must still balance the small ones.
+    lost: Vec<f64>,
+    careful: bool,
 }
 
 impl Group {
@@ -145,9 +152,14 @@ impl Group {
         self.edges.clear();
         self.edges.extend(edges);
         let mut unit = regularization.max(f64::MIN_POSITIVE);
+        let mut least = if regularization > 0.0 { regularization } else { f64::INFINITY };
         for edge in &self.edges {
             unit = unit.max(edge.won).max(edge.lost);
+            for weight in [edge.won, edge.lost] {
+                least = if weight > 0.0 { least.min(weight) } else { least };
+            }
         }
+        self.careful = least < CARE * unit;
         for edge in &mut self.edges {
             edge.won /= unit;
             edge.lost /= unit;
@@ -155,6 +167,8 @@ impl Group {
         self.lambda = regularization / unit;
         self.strength.clear();
         self.strength.resize(n, 0.0);
+        self.lost.clear();
+        self.lost.resize(n, 0.0);
         self.curves.resize(self.edges.len(), 0.0);
         // The log odds of each player's share of wins: exact for two players, near the maximum for a round robin.
         at.clear();
@@ -210,9 +224,19 @@ impl Concave for Group {
                 if d >= 0.0 { (large, small) } else { (small, large) }
             };
             let pull = won * loses - lost * beats;
-            gradient[i] += pull;
-            gradient[j] -= pull;
+            if self.careful {
+                add(&mut gradient[i], &mut self.lost[i], pull);
+                add(&mut gradient[j], &mut self.lost[j], -pull);
+            } else {
+                gradient[i] += pull;
+                gradient[j] -= pull;
+            }
             *curve = (won + lost) * beats * loses;
+        }
+        if self.careful {
+            for (gradient, lost) in gradient.iter_mut().zip(&mut self.lost) {
+                *gradient += std::mem::take(lost);
+            }
         }
         if let Some(held) = self.held {
             gradient[held] = 0.0;
@@ -269,6 +293,14 @@ impl Concave for Group {
         }
         range
     }
+}
+
+/// Adds to a sum and, to what it has lost so far, what rounding takes from it this time (Knuth's two-sum).
+pub fn add(sum: &mut f64, lost: &mut f64, value: f64) {
+    let before = *sum;
+    *sum = before + value;
+    let of_value = *sum - before;
+    *lost += (before - (*sum - of_value)) + (value - of_value);
 }
 
 /// The least and the greatest.

@@ -14,7 +14,7 @@ use super::{cholesky, conjugate};
 const LAST_STEP: f64 = 1e-6;
 /// Largest entry of the gradient, and longest step, at a maximum that rounding does not let one come closer to.
 const GRADIENT: f64 = 1e-10;
-const ROUNDED_STEP: f64 = 1e-3;
+const ROUNDED_STEP: f64 = 1e-5;
 /// Steps after which a problem counts as not solvable. Weights that differ by a factor of 1e100 take about 350.
 const MOST_STEPS: u32 = 500;
 /// Parameters up to which a step is solved for by factorisation, and beyond which by conjugate gradients.
