@@ -49,6 +49,7 @@ fn write_run(run: &Path, gain: f64) {
         seed: 0,
         config: Config { iterations: 3, ..Config::default() },
         plugins: Vec::new(),
+        rubric_scale: None,
         plugin_changes: Vec::new(),
         model,
         card,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use metareward_api::{
-    Example, Generator, MetaJudgeItem, ModelCard, PositionWins, Prompt, RubricItem, SamplerItem, Trainer,
+    Example, Generator, MetaJudgeItem, ModelCard, PositionWins, Prompt, RubricItem, SamplerItem, Scale, Trainer,
 };
 use metareward_host::{HostError, Registry, Settings};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,9 @@ pub struct RunRecord {
     pub config: Config,
     /// Every plugin with version, form, hash and options per iteration.
     pub plugins: Vec<PluginUse>,
+    /// Scale of the first iteration's rubric: what full points are. Readers need not load the rubric for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rubric_scale: Option<Scale>,
     /// Plugins that were changed while the run went on, in the order in which that was accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugin_changes: Vec<AcceptedChange>,
@@ -208,6 +211,7 @@ impl Experiment {
             seed: self.config().seed,
             config: self.config().clone(),
             plugins: self.plugins.uses.clone(),
+            rubric_scale: Some(self.plugins.at(1)?.rubric.ask(|rubric| rubric.scale(), |_| String::new())?),
             plugin_changes,
             model: model.clone(),
             card: card.clone(),
