@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod forms;
+
 use std::{
     collections::BTreeMap,
     env, fs,
