@@ -5,8 +5,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use metareward_api::{Candidate, Match, PairLogProbs, PositionWins, VerdictSet, Winner};
+use metareward_api::{Candidate, Match, PairLogProbs, PositionWins, RankingProblem, VerdictSet, Winner};
 use metareward_builtin::registry;
+use metareward_host::{Settings, Source};
 use serde_json::Value;
 
 const PROMPTS: usize = 5_000;
@@ -22,13 +23,13 @@ impl Numbers {
 }
 
 fn plugins(criterion: &mut Criterion) {
-    let registry = registry().expect("the built-in plugins have different names");
+    let registry = registry(Settings::default()).expect("the built-in plugins have different names");
     let mut numbers = Numbers(7);
     let mut group = criterion.benchmark_group("5000 prompts");
     group.throughput(Throughput::Elements(PROMPTS as u64)).sample_size(10);
 
     // Verdicts of a meta-judge that sees quality through noise and leans to the first position.
-    let meta_judge = registry.meta_judge("pairwise", &Value::Null).expect("defaults are valid");
+    let meta_judge = registry.meta_judge(&Source::named("pairwise"), &Value::Null).expect("defaults are valid");
     let schedule = meta_judge.schedule(&[11]).expect("eleven judgments can meet").remove(0);
     let sets: Vec<VerdictSet> = (0..PROMPTS)
         .map(|_| {
@@ -46,8 +47,9 @@ fn plugins(criterion: &mut Criterion) {
         bencher.iter(|| meta_judge.weigh(black_box(&sets), &wins));
     });
     let weighed = meta_judge.weigh(&sets, &wins).expect("verdicts name judgments that are there");
-    let battles: Vec<_> = weighed.into_iter().map(|weighed| weighed.battles).collect();
-    let ranker = registry.ranker("elo", &Value::Null).expect("defaults are valid");
+    let battles: Vec<_> =
+        weighed.into_iter().map(|weighed| RankingProblem { players: 11, battles: weighed.battles }).collect();
+    let ranker = registry.ranker(&Source::named("elo"), &Value::Null).expect("defaults are valid");
     group.bench_function("ranker elo: rate 11 judgments", |bencher| bencher.iter(|| ranker.rate(black_box(&battles))));
 
     let candidates: Vec<Vec<Candidate>> = (0..PROMPTS)
@@ -62,7 +64,7 @@ fn plugins(criterion: &mut Criterion) {
         })
         .collect();
     let options = serde_json::json!({ "rho": 0.32 });
-    let selector = registry.selector("length-control", &options).expect("0.32 is a valid rho");
+    let selector = registry.selector(&Source::named("length-control"), &options).expect("0.32 is a valid rho");
     group.bench_function("selector length-control: select from 7", |bencher| {
         bencher.iter(|| selector.select(black_box(&candidates)));
     });
@@ -78,7 +80,7 @@ fn plugins(criterion: &mut Criterion) {
             weight: 1.0,
         })
         .collect();
-    let optimizer = registry.optimizer("dpo", &Value::Null).expect("defaults are valid");
+    let optimizer = registry.optimizer(&Source::named("dpo"), &Value::Null).expect("defaults are valid");
     group.bench_function("optimizer dpo: loss and gradient", |bencher| {
         bencher.iter(|| optimizer.loss(black_box(&pairs)));
     });
