@@ -47,7 +47,7 @@ fn other_options(package: &str) -> Value {
         "optimizer-dpo" => json!({"beta": 0.7, "nll_weight": 0.25}),
         "meta-judge-pairwise" => json!({"scope": "run", "disagreement": "tie", "labels": ["X", "Y"]}),
         "sampler-nucleus" => json!({"temperature": 0.25}),
-        "task-tiny-world" => json!({"min_words": 2, "max_words": 4}),
+        "task-tiny-world" => json!({"min_words": 4, "max_words": 6}),
         _ => Value::Null,
     }
 }
