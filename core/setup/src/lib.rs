@@ -1,4 +1,5 @@
-//! Makes a fresh machine ready: finds libtorch 2.11 or fetches it, and adds the wasm targets.
+//! Makes a fresh machine ready: finds libtorch 2.11 or fetches it, adds the wasm targets, and installs the tools
+//! that plugins in other languages are tested with.
 //!
 //! The binary runs behind three cargo aliases (`.cargo/config.toml`): `cargo setup`, `cargo quickstart`, `cargo selftest`.
 //! The library is what `metareward doctor` looks at the machine with. Nothing but the standard library is used, so that
@@ -6,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod error;
+pub mod guests;
 mod layout;
 mod linker;
 mod locate;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use metareward_setup::{Environment, Error, Wishes, add_wasm_targets, prepare, references, steps};
+use metareward_setup::{Environment, Error, Wishes, add_wasm_targets, guests, prepare, references, steps};
 
 const USAGE: &str = "\
-cargo setup [--cuda] [--libtorch DIR]   find libtorch 2.11 or fetch it, and add the wasm targets
+cargo setup [--cuda] [--libtorch DIR]   find libtorch 2.11 or fetch it, add the wasm targets, and install into .tools
+                                        what builds plugins in Python and JavaScript (for tests)
 cargo quickstart [ARGUMENTS]            set up, then `metareward run experiments/quickstart ARGUMENTS`
 cargo selftest [--references] [ARGUMENTS]
                                         set up, then format, lints and all tests; ARGUMENTS go to `cargo test`
@@ -46,8 +47,12 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
         return Ok(());
     };
     let root = root();
-    let libtorch = prepare(&root, &Environment::of_process(), &wishes, &mut say)?;
+    let environment = Environment::of_process();
+    let libtorch = prepare(&root, &environment, &wishes, &mut say)?;
     add_wasm_targets(&root, &mut say);
+    if command != "quickstart" {
+        guests::Tools::of(&root).install(&environment, &mut say);
+    }
     match command.as_str() {
         "quickstart" => Err(steps::become_step(&root, &steps::QUICKSTART, &arguments)),
         "selftest" => {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{Error, references};
+use crate::{Error, guests, references};
 
 /// One cargo command.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,9 @@ pub const QUICKSTART: Step = Step {
     cargo: &["run", "--release", "--package", "metareward", "--", "run", "experiments/quickstart"],
 };
 
-/// Runs the steps one after the other; `extra` arguments go to the last. `python` has the reference implementations. Each starts with the time since the first one
-/// started, and nothing is said after the last, so that the output ends with the test runner's own result.
+/// Runs the steps one after the other; `extra` arguments go to the last. `python` has the reference implementations; the
+/// tools that build plugins in other languages must be there. Each starts with the time since the first one started, and
+/// nothing is said after the last, so that the output ends with the test runner's own result.
 ///
 /// # Errors
 /// The first step that fails, with its exit code.
@@ -53,7 +54,7 @@ pub fn run(
             step.name
         ));
         let mut command = cargo(root, step);
-        command.envs(python.map(|python| (references::VARIABLE, python)));
+        command.envs(python.map(|python| (references::VARIABLE, python))).env(guests::VARIABLE, "required");
         if place + 1 == steps.len() {
             command.args(extra);
         }

@@ -4,5 +4,6 @@
 
 mod commands;
 mod fetching;
+mod guests;
 mod machine;
 mod search;

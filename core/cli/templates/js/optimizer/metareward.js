@@ -1,0 +1,1 @@
+../../../../../plugins/examples/rubric-js/metareward.js

@@ -1,0 +1,1 @@
+../../../../../plugins/examples/ranker-python/metareward.py
