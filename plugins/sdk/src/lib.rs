@@ -26,6 +26,8 @@ pub use candidate::{Unit, score_range};
 pub use closing::{ClosingError, ClosingLine, Hit, Token};
 pub use draw::check_sampling;
 pub use metareward_api as api;
+#[cfg(feature = "laws")]
+pub use metareward_laws as laws;
 pub use options::{FromOptions, Options, default_options, nearest, read_options, resolve_options, schema};
 pub use score::{Aggregate, Conflict, read_score};
 pub use template::{Guard, Template, TemplateError};
