@@ -37,7 +37,7 @@ pub fn binary() -> &'static Path {
         let test = env::current_exe().unwrap();
         let profile = test.parent().and_then(Path::parent).unwrap().to_path_buf();
         let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.current_dir(root()).args(["build", "--quiet", "--package", "metareward"]);
+        build.current_dir(root()).args(["build", "--quiet", "--bin", "metareward"]);
         build.arg("--target-dir").arg(profile.parent().unwrap());
         if profile.ends_with("release") {
             build.arg("--release");

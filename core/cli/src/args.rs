@@ -1,9 +1,16 @@
 //! What can be typed.
 
+mod plugin;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use metareward_api::Message;
+
+pub use plugin::{
+    CheckArgs, InfoArgs, Language, LimitArgs, ListArgs, NewArgs, PinArgs, PluginArgs, PluginCommand, RateArgs,
+    TrustArgs,
+};
 
 /// Meta-Rewarding experiments: a model answers, judges its answers, judges its judgments, and learns from both.
 #[derive(Debug, Parser)]
@@ -32,6 +39,10 @@ pub enum Command {
     SeedModel(SeedModelArgs),
     /// Print the table of a run that has finished, or of the part that is there.
     Table(TableArgs),
+    /// List plugins, look at one, hold one to the laws of its kind, pin hashes, begin a new one.
+    Plugin(PluginArgs),
+    /// Rate players from a CSV of comparisons with any ranker.
+    Rate(RateArgs),
     /// Say what was found on this machine and, for what is missing, what to do.
     Doctor,
 }
@@ -58,6 +69,10 @@ pub struct RunArgs {
     /// The run folder itself, instead of `<runs>/<name>-<seed>`.
     #[arg(long)]
     pub run: Option<PathBuf>,
+    /// Go on in a run folder that was made with other plugins (another name, version, form or hash); what depends on them
+    /// is computed again.
+    #[arg(long)]
+    pub accept_changed_plugins: bool,
 }
 
 /// `metareward plan`.

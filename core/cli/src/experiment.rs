@@ -1,6 +1,6 @@
 //! An experiment as named on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use metareward_runtime::{Experiment, Layers, RunError};
 
@@ -19,18 +19,16 @@ pub fn open(args: &ExperimentArgs) -> Result<Experiment, Failure> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("METAREWARD__"))
         .collect();
-    let layers = Layers { file: file(args)?, variables, set: args.set.clone() };
-    let registry = metareward_builtin::registry().map_err(|error| Failure::new(Code::Bug, error))?;
-    Experiment::open(&layers, &registry).map_err(failure)
+    let layers = Layers { file: file(&args.experiment)?, variables, set: args.set.clone() };
+    Experiment::open(&layers, metareward_builtin::registry).map_err(failure)
 }
 
 /// The experiment's TOML file.
 ///
 /// # Errors
 /// When there is none.
-pub fn file(args: &ExperimentArgs) -> Result<PathBuf, Failure> {
-    let path = &args.experiment;
-    let file = if path.is_dir() { path.join("experiment.toml") } else { path.clone() };
+pub fn file(path: &Path) -> Result<PathBuf, Failure> {
+    let file = if path.is_dir() { path.join("experiment.toml") } else { path.to_path_buf() };
     if file.is_file() {
         return Ok(file);
     }

@@ -10,6 +10,7 @@ mod failure;
 mod interrupt;
 mod logging;
 mod model;
+mod plugins;
 mod progress;
 
 use std::{panic, process::ExitCode};
@@ -21,16 +22,20 @@ use failure::{Code, Failure};
 use logging::Logs;
 
 fn main() -> ExitCode {
+    leave_with_the_reader();
     let cli = Cli::parse();
     let logs = Logs::start();
-    interrupt::install();
+    // These have nothing to keep or to tidy: Ctrl-C ends them at once.
+    if !matches!(cli.command, Command::Plugin(_) | Command::Rate(_)) {
+        interrupt::install();
+    }
     // A panic is a mistake of ours and has an exit code of its own; the standard hook has said where it happened.
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| run(&cli, &logs))).unwrap_or_else(|_| {
         Err(Failure::new(Code::Bug, "metareward stopped because of a mistake in it")
             .hint("please report it with the lines above; a run's folder is intact and can be gone on with"))
     });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             if cli.json {
                 let value = serde_json::json!({
@@ -44,8 +49,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli, logs: &Logs) -> Result<(), Failure> {
+/// A reader of standard output that goes away, as `head` does, ends the process as a shell expects it; it is no mistake.
+fn leave_with_the_reader() {
+    const SIGPIPE: i32 = 13;
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let gone = |text: &str| text.starts_with("failed printing to stdout") && text.contains("Broken pipe");
+        if info.payload_as_str().is_some_and(gone) {
+            std::process::exit(128 + SIGPIPE);
+        }
+        usual(info);
+    }));
+}
+
+fn run(cli: &Cli, logs: &Logs) -> Result<ExitCode, Failure> {
     match &cli.command {
+        // A broken law is an answer, not an error: it has been printed.
+        Command::Plugin(args) if !commands::plugin::run(args, cli.json)? => return Ok(ExitCode::from(Code::Run as u8)),
+        Command::Plugin(_) => Ok(()),
+        Command::Rate(args) => commands::rate::run(args, cli.json),
         Command::Run(args) => commands::run::run(args, cli.json, logs),
         Command::Plan(args) => commands::plan::run(args, cli.json),
         Command::Generate(args) => commands::generate::run(args, cli.json),
@@ -54,4 +76,5 @@ fn run(cli: &Cli, logs: &Logs) -> Result<(), Failure> {
         Command::Table(args) => commands::table::run(args, cli.json),
         Command::Doctor => commands::doctor::run(cli.json),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

@@ -21,11 +21,11 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), Failure> {
         max_tokens: args.max_tokens.min(card.context),
         stop: args.stop.clone(),
     };
-    let draws = (0..u64::from(args.count))
-        .map(|draw| GenerationDraw { seed: args.seed.wrapping_add(draw), sampling: sampling.clone() })
+    let draws = (0..args.count)
+        .map(|draw| GenerationDraw { seed: args.seed.wrapping_add(u64::from(draw)), sampling: sampling.clone(), draw })
         .collect();
     let request = GenerationRequest { id: "prompt".into(), messages: args.question.messages(), draws };
-    let answers = generator.generate(&[request], &interrupt::Quiet).map_err(engine::failure)?;
+    let answers = generator.generate(&[request], None, &interrupt::Quiet).map_err(engine::failure)?;
     let answers = answers.into_iter().next().unwrap_or_default();
     if json {
         println!("{}", json!({ "model": located.folder, "revision": located.revision, "answers": answers }));

@@ -4,6 +4,8 @@ pub mod doctor;
 pub mod generate;
 pub mod logprobs;
 pub mod plan;
+pub mod plugin;
+pub mod rate;
 pub mod run;
 pub mod seed_model;
 pub mod table;

@@ -29,6 +29,7 @@ pub fn run(args: &RunArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
         clock: SystemTime::now,
         disk: Disk::default(),
         machine,
+        accept_changed_plugins: args.accept_changed_plugins,
     };
     let engines = Engines { generator: &mut generator, trainer: &mut trainer };
     experiment.run(&request, engines).map_err(experiment::failure)?;

@@ -71,7 +71,7 @@ struct Train {
 /// When the recipe is missing or wrong, or the folder is there already.
 pub fn run(args: &SeedModelArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
     let experiment = experiment::open(&args.experiment)?;
-    let file = experiment::file(&args.experiment)?;
+    let file = experiment::file(&args.experiment.experiment)?;
     let home = file.parent().unwrap_or(Path::new("."));
     let recipe = read(&home.join("seed-model.toml"))?;
     let out = args.out.clone().unwrap_or_else(|| home.join("seed-model"));

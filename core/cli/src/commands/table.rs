@@ -1,6 +1,7 @@
 //! `metareward table`: what the evaluation of a run's models measured.
 
 use metareward_eval::{Bootstrap, LengthUnit, Table, in_words, main_table, measure};
+use metareward_host::Settings;
 use metareward_runtime::RunReader;
 use serde_json::json;
 
@@ -8,6 +9,7 @@ use crate::{
     args::TableArgs,
     experiment,
     failure::{Code, Failure},
+    plugins,
 };
 
 /// Prints a table per run and what it shows in words.
@@ -45,14 +47,16 @@ fn table(reader: &RunReader) -> Result<Table, Failure> {
     Ok(main_table(&measurements, &Bootstrap::default()))
 }
 
-/// The top of the scale of the rubric that the run began with.
+/// The top of the scale of the rubric that the run began with. Records from before it was written down know it by name.
 fn full_points(reader: &RunReader) -> Result<f64, Failure> {
-    let uses = &reader.record().plugins;
+    let record = reader.record();
+    if let Some(scale) = record.rubric_scale {
+        return Ok(scale.max);
+    }
     let missing = || Failure::new(Code::Input, "run.json names no rubric");
-    let rubric = uses.iter().find(|used| used.section == "rubric").and_then(|used| used.iterations.first());
+    let rubric = record.plugins.iter().find(|used| used.section == "rubric").and_then(|used| used.iterations.first());
     let rubric = rubric.ok_or_else(missing)?;
-    let registry = metareward_builtin::registry().map_err(|error| Failure::new(Code::Bug, error))?;
-    let plugin =
-        registry.rubric(&rubric.info.name, &rubric.options).map_err(|error| Failure::new(Code::Plugin, error))?;
-    Ok(plugin.scale().map_err(|error| Failure::new(Code::Plugin, error))?.max)
+    let registry = plugins::registry(Settings::default())?;
+    let plugin = registry.rubric(&(&rubric.info.name).into(), &rubric.options).map_err(plugins::failure)?;
+    Ok(plugin.scale().map_err(|error| Failure::new(Code::Plugin, error.message))?.max)
 }
