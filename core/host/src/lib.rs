@@ -18,6 +18,7 @@ mod check;
 mod component;
 mod constructor;
 mod description;
+mod elf;
 mod error;
 mod file;
 mod files;
@@ -30,6 +31,7 @@ mod registry;
 mod settings;
 mod source;
 mod version;
+mod words;
 
 pub use check::Checked;
 pub use constructor::{Constructor, Form, Made};

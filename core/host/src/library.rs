@@ -4,10 +4,7 @@ use std::{
     ffi::c_void,
     io::Write,
     ptr, slice,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use libloading::Library;
@@ -15,11 +12,10 @@ use metareward_api::{Kind, OptionError, PluginError, PluginInfo};
 use metareward_plugin::{
     library::{Bytes, LAYOUT, MAGIC, STAMP, Status, Table},
     log::Level,
-    wire::Cross,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{LoadError, Settings, bindings::types as wire, file::PluginFile, log, version};
+use crate::{LoadError, Settings, bindings::types as wire, elf, file::PluginFile, log, version, words};
 
 /// What a library says of itself before any of it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +36,10 @@ impl Stamp {
         let text = str::from_utf8(rest.get(..end).unwrap_or_default()).map_err(|_| none())?;
         let fields: Vec<&str> = text.split(':').collect();
         let [api_version, kind, package, version] = fields[..] else { return Err(none()) };
+        let plain = |text: &&str| text.chars().all(|c| c.is_ascii_graphic());
+        if !fields.iter().all(plain) {
+            return Err(none());
+        }
         let known =
             version::kind(kind).ok_or_else(|| LoadError::NoPlugin(format!("its stamp says it is a {kind:?}")))?;
         Ok(Self {
@@ -58,6 +58,9 @@ pub(crate) struct LoadedLibrary {
     /// Largest answer in bytes.
     largest: usize,
 }
+
+/// Where the pointers to functions begin in a table.
+const FUNCTIONS: usize = std::mem::offset_of!(Table, set_log);
 
 /// Libraries of this process by hash: the same bytes are loaded once.
 static LOADED: Mutex<Vec<(String, &'static Table)>> = Mutex::new(Vec::new());
@@ -86,27 +89,28 @@ impl LoadedLibrary {
         // SAFETY: the table was checked, and `out` is ours to be written.
         let status = unsafe { (self.table.describe)(&mut out) };
         let bytes = self.take(out).map_err(LoadError::Failed)?;
-        match status {
-            status if status == Status::Done as u32 => {
-                let said: wire::Description = postcard::from_bytes(&bytes)
-                    .map_err(|error| LoadError::Failed(format!("its description cannot be read: {error}")))?;
-                crate::description::read(said, self.stamp.kind)
-            }
-            status => Err(LoadError::Failed(words(status, &bytes))),
+        if status != Status::Done as u32 {
+            return Err(LoadError::Failed(fault(status, &bytes)));
         }
+        let said = decode(&bytes).map_err(|error| LoadError::Failed(format!("its description {error}")))?;
+        crate::description::read(said, self.stamp.kind)
     }
 
     /// Copies an answer and gives the buffer back.
     fn take(&self, out: Bytes) -> Result<Vec<u8>, String> {
-        if out.start.is_null() || out.length == 0 {
-            if !out.start.is_null() {
-                // SAFETY: the buffer is the library's, and is given back once.
-                unsafe { (self.table.free)(out) };
-            }
-            return Ok(Vec::new());
+        if out.start.is_null() {
+            return match out.length {
+                0 => Ok(Vec::new()),
+                length => Err(format!("its buffer of {length} bytes is nowhere")),
+            };
         }
-        let copied = if out.length > self.largest {
-            Err(format!("its answer of {} MiB is larger than plugins.memory_mib allows", out.length / (1 << 20)))
+        let copied = if out.length > out.capacity {
+            Err(format!("its buffer of {} bytes lies in an allocation of {}", out.length, out.capacity))
+        } else if out.length > self.largest {
+            let (found, most) = (out.length.div_ceil(1 << 20), self.largest >> 20);
+            Err(format!(
+                "it handed over {found} MiB in one call, more than {most}; raise plugins.memory_mib if it needs so much"
+            ))
         } else {
             // SAFETY: the library says that `length` bytes start there, and keeps them until `free`.
             Ok(unsafe { slice::from_raw_parts(out.start, out.length) }.to_vec())
@@ -122,7 +126,8 @@ pub(crate) struct LibraryPlugin {
     library: Arc<LoadedLibrary>,
     handle: *mut c_void,
     /// Set when the plugin panicked: what state it is in is unknown, so it is not asked again.
-    broken: AtomicBool,
+    /// Holds the panic's words.
+    broken: OnceLock<String>,
 }
 
 // SAFETY: the contract of the table says that `call` may come from several threads at once, and the SDK makes tables
@@ -139,20 +144,24 @@ impl LibraryPlugin {
         let status = unsafe { (library.table.create)(options.as_ptr(), options.len(), &mut handle, &mut out) };
         let bytes = library.take(out).map_err(OptionError::new)?;
         if status == Status::Done as u32 && !handle.is_null() {
-            return Ok(Self { library, handle, broken: AtomicBool::new(false) });
+            return Ok(Self { library, handle, broken: OnceLock::new() });
         }
-        if status == Status::Refused as u32
-            && let Ok(error) = postcard::from_bytes::<wire::OptionError>(&bytes)
-        {
-            return Err(error.cross());
-        }
-        Err(OptionError::new(words(status, &bytes)))
+        Err(match (status, decode::<wire::OptionError>(&bytes)) {
+            (status, Ok(error)) if status == Status::Refused as u32 => words::refusal(error),
+            (status, Err(error)) if status == Status::Refused as u32 => {
+                OptionError::new(format!("it refused its options, but its reason {error}"))
+            }
+            (status, _) if status == Status::Done as u32 => {
+                OptionError::new("it said that it made a plugin, but gave none")
+            }
+            (status, _) => OptionError::new(format!("it failed over its options: {}", fault(status, &bytes))),
+        })
     }
 
     /// Asks call `number` with a tuple of arguments.
     pub(crate) fn call<A: Serialize, T: DeserializeOwned>(&self, number: u32, arguments: &A) -> Result<T, PluginError> {
-        if self.broken.load(Ordering::Acquire) {
-            return Err(PluginError::new("it panicked in an earlier call and is not asked again"));
+        if let Some(words) = self.broken.get() {
+            return Err(PluginError::new(format!("it is not asked again after a call in which {words}")));
         }
         let arguments = postcard::to_stdvec(arguments)
             .map_err(|error| PluginError::new(format!("the arguments cannot be encoded: {error}")))?;
@@ -162,14 +171,16 @@ impl LibraryPlugin {
             unsafe { (self.library.table.call)(self.handle, number, arguments.as_ptr(), arguments.len(), &mut out) };
         let bytes = self.library.take(out).map_err(PluginError::new)?;
         if status == Status::Done as u32 {
-            let answer: Result<T, wire::PluginError> = postcard::from_bytes(&bytes)
-                .map_err(|error| PluginError::new(format!("its answer cannot be read: {error}")))?;
-            return answer.map_err(Cross::cross);
+            let answer: Result<T, wire::PluginError> =
+                decode(&bytes).map_err(|error| PluginError::new(format!("its answer {error}")))?;
+            return answer.map_err(words::error);
         }
+        let fault = fault(status, &bytes);
         if status == Status::Panicked as u32 {
-            self.broken.store(true, Ordering::Release);
+            // Of two threads at once, the first one's words stay.
+            let _ = self.broken.set(fault.clone());
         }
-        Err(PluginError::new(words(status, &bytes)))
+        Err(PluginError::new(fault))
     }
 }
 
@@ -180,8 +191,17 @@ impl Drop for LibraryPlugin {
     }
 }
 
-/// What a status and the buffer with it say.
-fn words(status: u32, bytes: &[u8]) -> String {
+/// A message, to its last byte.
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(format!("goes on for {} bytes after its end", rest.len())),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+/// What a status other than `Done` and the buffer with it say.
+fn fault(status: u32, bytes: &[u8]) -> String {
     let said = log::clean(&String::from_utf8_lossy(bytes));
     if status == Status::Panicked as u32 {
         format!("it panicked: {said}")
@@ -196,10 +216,11 @@ fn words(status: u32, bytes: &[u8]) -> String {
 fn open(file: &PluginFile, package: &str) -> Result<&'static Table, LoadError> {
     let malformed =
         |message: String| LoadError::Malformed { expected: "dynamic library", message: log::clean(&message) };
+    elf::check(&file.bytes).map_err(malformed)?;
     // Found before anything of it runs: a path that changes between hashing and loading changes nothing.
     let held = hold(&file.bytes).map_err(|error| malformed(format!("it cannot be laid out for loading: {error}")))?;
     // SAFETY: loading runs the library's initialisers. The user vouched for these very bytes with their hash.
-    let library = unsafe { Library::new(&held.path) }.map_err(|error| malformed(error.to_string()))?;
+    let library = unsafe { Library::new(&held.path) }.map_err(|error| malformed(reason(&error)))?;
     let symbol = format!("metareward_plugin_{package}");
     // SAFETY: the symbol is a static `Table` of the SDK; magic, layout and size are checked below before it is used.
     let table = unsafe { library.get::<*const Table>(symbol.as_bytes()) }.map(|symbol| *symbol);
@@ -207,20 +228,39 @@ fn open(file: &PluginFile, package: &str) -> Result<&'static Table, LoadError> {
     std::mem::forget(library);
     // Nor is its place given up: the loader knows libraries by name, and a second one must not get the first one's.
     std::mem::forget(held);
-    let table = table.map_err(|error| LoadError::NoPlugin(log::clean(&error.to_string())))?;
-    if table.is_null() {
-        return Err(LoadError::NoPlugin(format!("its symbol {symbol} is null")));
+    let table = table.map_err(|_| LoadError::NoPlugin(format!("it exports no {symbol}, of which its stamp speaks")))?;
+    let no_table = |message: String| Err(LoadError::NoPlugin(format!("its symbol {symbol} {message}")));
+    if table.is_null() || !table.is_aligned() {
+        return no_table("is not where a table can be".to_owned());
     }
     // SAFETY: the first three fields have the same place in every layout, and the library stays loaded.
     let (magic, layout, size) = unsafe { ((*table).magic, (*table).layout, (*table).size) };
-    if magic != MAGIC || layout != LAYOUT || size as usize != size_of::<Table>() {
-        return Err(LoadError::NoPlugin(format!("its table has layout {layout}, this metareward reads {LAYOUT}")));
+    if magic != MAGIC {
+        return no_table("is no table of metareward's SDK".to_owned());
+    }
+    if layout != LAYOUT || size as usize != size_of::<Table>() {
+        let ours = size_of::<Table>();
+        return no_table(format!(
+            "is a table of layout {layout} with {size} bytes; this metareward reads layout {LAYOUT} with {ours}"
+        ));
+    }
+    // SAFETY: of this layout and size, all that follows is pointers to functions, read here as numbers.
+    let functions = unsafe {
+        table.byte_add(FUNCTIONS).cast::<[usize; (size_of::<Table>() - FUNCTIONS) / size_of::<usize>()]>().read()
+    };
+    if functions.contains(&0) {
+        return no_table("is a table with a function that is nowhere".to_owned());
     }
     // SAFETY: magic, layout and size are those of `Table`, and the library is never unloaded.
     let table: &'static Table = unsafe { &*table };
     // SAFETY: the table was checked, and the sink is a function of this program.
     unsafe { (table.set_log)(sink) };
     Ok(table)
+}
+
+/// What the system's loader says.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Takes the log lines of all libraries.

@@ -30,24 +30,22 @@ impl<P: Plugin + ?Sized> Parallel<P> {
         items: usize,
         call: impl Fn(&P, std::ops::Range<usize>) -> Result<Vec<T>, PluginError> + Sync,
     ) -> Result<Vec<T>, PluginError> {
-        let chunks = items.div_ceil(CHUNK);
+        let chunks = items.div_ceil(CHUNK).max(1);
         let answer = |chunk: usize| {
             let (start, end) = (chunk * CHUNK, items.min((chunk + 1) * CHUNK));
             let answers = call(&self.inner, start..end).map_err(|mut error| {
-                error.item = error.item.map(|item| item + start);
+                // An item that was not in the call would name a stranger.
+                error.item = error.item.filter(|item| *item < end - start).map(|item| item + start);
                 error
             })?;
-            // A wrong number must not be mended by the next chunk's.
-            if answers.len() != end - start {
+            // A wrong number must not be mended by the next chunk's. Of one chunk alone, whoever asked sees it.
+            if chunks > 1 && answers.len() != end - start {
                 let message = format!("{} answers to the {} items from item {start}", answers.len(), end - start);
                 return Err(PluginError::new(message));
             }
             Ok(answers)
         };
         let threads = self.threads.min(chunks);
-        if chunks <= 1 {
-            return call(&self.inner, 0..items);
-        }
         if threads <= 1 {
             let mut all = Vec::with_capacity(items);
             for chunk in 0..chunks {

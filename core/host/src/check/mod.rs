@@ -55,6 +55,8 @@ impl Call<'_> {
 
     fn wrong(self, what: &str) -> PluginError {
         let Self { info, name } = self;
+        // What is wrong may be as long as the plugin likes.
+        let what = crate::log::clean(what);
         PluginError::new(format!("{} {} answered wrongly in {name}: {what}", info.kind, info.name))
     }
 

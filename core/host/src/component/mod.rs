@@ -8,7 +8,6 @@ mod sandbox;
 use std::sync::{Mutex, PoisonError};
 
 use metareward_api::{Kind, OptionError, PluginError, PluginInfo};
-use metareward_plugin::wire::Cross;
 use wasmtime::{
     Config, Engine, Store,
     component::{Component, Instance, Linker, types::ComponentItem},
@@ -16,7 +15,7 @@ use wasmtime::{
 
 pub(crate) use self::instance::{Guest, Kinded};
 use self::sandbox::Sandbox;
-use crate::{LoadError, Settings, bindings::types as wire, file::PluginFile, version};
+use crate::{LoadError, Settings, bindings::types as wire, file::PluginFile, log, version, words};
 
 /// The package of the contract, as it stands in the names of a component's imports and exports.
 const PACKAGE: &str = "metareward:plugin/";
@@ -52,12 +51,17 @@ impl LoadedComponent {
     }
 
     /// A new instance in a store of its own. `name` is what its log lines are signed with.
-    fn instantiate(&self, name: &str) -> wasmtime::Result<(Store<Sandbox>, Instance)> {
+    fn instantiate(&self, name: &str) -> Result<(Store<Sandbox>, Instance), String> {
         let mut store = Store::new(&self.engine, Sandbox::new(name, self.settings.memory()));
         store.limiter(|sandbox| &mut sandbox.limits);
-        store.set_fuel(self.settings.fuel)?;
-        let instance = self.linker.instantiate(&mut store, &self.component)?;
-        Ok((store, instance))
+        // What a call hands over is copied out of the guest's memory; told often enough, a list of a few bytes is any size.
+        store.set_hostcall_fuel(self.settings.memory());
+        let instance =
+            store.set_fuel(self.settings.fuel).and_then(|()| self.linker.instantiate(&mut store, &self.component));
+        match instance {
+            Ok(instance) => Ok((store, instance)),
+            Err(error) => Err(self.trapped(&mut store, &error)),
+        }
     }
 
     /// What went wrong in a call, with the words that came before a trap.
@@ -68,6 +72,15 @@ impl LoadedComponent {
                 "it wanted more than {} MiB of memory; raise plugins.memory_mib if it needs so much",
                 self.settings.memory_mib
             );
+        }
+        if error.chain().any(|cause| cause.to_string().contains(TOO_MUCH)) {
+            return format!(
+                "it handed over more than {} MiB in one call; raise plugins.memory_mib if it needs so much",
+                self.settings.memory_mib
+            );
+        }
+        if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
+            return "it wanted to end the process, which no plugin can".to_owned();
         }
         match error.downcast_ref::<wasmtime::Trap>() {
             Some(wasmtime::Trap::OutOfFuel) => format!(
@@ -82,6 +95,9 @@ impl LoadedComponent {
         }
     }
 }
+
+/// What wasmtime says, in a type of its own that it keeps to itself, when a guest hands over too much.
+const TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// The engine's settings are part of what makes results equal everywhere: canonical NaNs, no relaxed SIMD, fuel.
 fn engine() -> wasmtime::Result<Engine> {
@@ -113,12 +129,10 @@ fn exported(engine: &Engine, component: &Component) -> Result<(Kind, String), Lo
 
 /// Refuses whatever is not in [`sandbox::given`].
 fn refuse_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
-    for (name, _) in component.component_type().imports(engine) {
-        if !sandbox::given(name) {
-            return Err(LoadError::Import(name.to_owned()));
-        }
-    }
-    Ok(())
+    let imports = component.component_type();
+    let refused: Vec<&str> =
+        imports.imports(engine).map(|(name, _)| name).filter(|name| !sandbox::given(name)).collect();
+    if refused.is_empty() { Ok(()) } else { Err(LoadError::Import(log::clean(&refused.join(", ")))) }
 }
 
 /// The first line of an error and of its root: wasmtime's errors end in stack traces.
@@ -127,7 +141,7 @@ pub(crate) fn first_line(error: &wasmtime::Error) -> String {
         error.chain().map(|cause| cause.to_string().lines().next().unwrap_or_default().trim().to_owned()).collect();
     lines.dedup();
     lines.retain(|line| !line.is_empty() && !line.starts_with("error while executing at"));
-    lines.join(": ")
+    log::clean(&lines.join(": "))
 }
 
 /// A configured plugin of kind `G`: instances are made as threads ask for them, and kept.
@@ -148,7 +162,7 @@ impl<G: Kinded> ComponentPlugin<G> {
         let plugin = Self { loaded, name: name.to_owned(), options, idle: Mutex::new(Vec::new()) };
         let first = plugin.instance().map_err(|error| match error {
             Refused::Options(error) => error,
-            Refused::Failed(message) => OptionError::new(message),
+            Refused::Failed(message) => OptionError::new(format!("it failed over its options: {message}")),
         })?;
         plugin.put_back(first);
         Ok(plugin)
@@ -165,23 +179,23 @@ impl<G: Kinded> ComponentPlugin<G> {
             None => self.instance().map_err(|refused| PluginError::new(refused.to_string()))?,
         };
         let Guest { store, calls } = &mut guest;
+        store.data_mut().begin_call();
         let answer = store.set_fuel(self.loaded.settings.fuel).and_then(|()| call(calls, store));
         match answer {
             Ok(answer) => {
                 self.put_back(guest);
-                answer.map_err(Cross::cross)
+                answer.map_err(words::error)
             }
             Err(error) => Err(PluginError::new(self.loaded.trapped(&mut guest.store, &error))),
         }
     }
 
     fn instance(&self) -> Result<Guest<G>, Refused> {
-        let failed = |error: &wasmtime::Error| Refused::Failed(first_line(error));
-        let (mut store, instance) = self.loaded.instantiate(&self.name).map_err(|error| failed(&error))?;
-        let calls = G::of(&mut store, &instance).map_err(|error| failed(&error))?;
+        let (mut store, instance) = self.loaded.instantiate(&self.name).map_err(Refused::Failed)?;
+        let calls = G::of(&mut store, &instance).map_err(|error| Refused::Failed(first_line(&error)))?;
         match calls.configure(&mut store, &self.options) {
             Ok(Ok(())) => Ok(Guest { store, calls }),
-            Ok(Err(error)) => Err(Refused::Options(error.cross())),
+            Ok(Err(error)) => Err(Refused::Options(words::refusal(error))),
             Err(error) => Err(Refused::Failed(self.loaded.trapped(&mut store, &error))),
         }
     }
@@ -205,9 +219,8 @@ pub(crate) fn describe<G: Kinded>(
     loaded: &LoadedComponent,
     file: &str,
 ) -> Result<(PluginInfo, serde_json::Value), LoadError> {
-    let failed = |error: &wasmtime::Error| LoadError::Failed(first_line(error));
-    let (mut store, instance) = loaded.instantiate(file).map_err(|error| failed(&error))?;
-    let calls = G::of(&mut store, &instance).map_err(|error| failed(&error))?;
+    let (mut store, instance) = loaded.instantiate(file).map_err(LoadError::Failed)?;
+    let calls = G::of(&mut store, &instance).map_err(|error| LoadError::Failed(first_line(&error)))?;
     let said = calls.describe(&mut store).map_err(|error| LoadError::Failed(loaded.trapped(&mut store, &error)))?;
     crate::description::read(said, loaded.kind)
 }

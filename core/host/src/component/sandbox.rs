@@ -1,7 +1,10 @@
 //! What a component is given: a log, a random source that repeats, a clock that stands still, and nothing else.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,11 +32,11 @@ pub(super) fn given(import: &str) -> bool {
 
 /// The state of one store.
 pub(crate) struct Sandbox {
-    plugin: Arc<str>,
     pub limits: Limits,
     /// The last error that the guest logged: a trap carries no words of its own.
     pub last_error: Option<String>,
     printed: Arc<Mutex<Printed>>,
+    lines: Lines,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -42,7 +45,8 @@ impl Sandbox {
     pub(super) fn new(plugin: &str, memory: usize) -> Self {
         let plugin: Arc<str> = plugin.into();
         let printed = Arc::new(Mutex::new(Printed::default()));
-        let stream = |level| Stream { plugin: plugin.clone(), level, printed: printed.clone() };
+        let lines = Lines { plugin, written: Arc::default() };
+        let stream = |level| Stream { lines: lines.clone(), level, printed: printed.clone() };
         let wasi = WasiCtxBuilder::new()
             .stdout(stream(Level::Info))
             .stderr(stream(Level::Warn))
@@ -53,7 +57,15 @@ impl Sandbox {
             .monotonic_clock(Still)
             .build();
         let limits = Limits { memory, used: 0, refused: false };
-        Self { plugin, limits, last_error: None, printed, wasi, table: ResourceTable::new() }
+        Self { limits, last_error: None, printed, lines, wasi, table: ResourceTable::new() }
+    }
+
+    /// Forgets what was said and refused in the call before.
+    pub(super) fn begin_call(&mut self) {
+        self.limits.refused = false;
+        self.last_error = None;
+        self.last_printed();
+        self.lines.written.store(0, Ordering::Relaxed);
     }
 
     /// The last line that the guest printed to its standard error, if any.
@@ -76,10 +88,36 @@ impl wire_log::Host for Sandbox {
             wire_log::Level::Info => Level::Info,
             wire_log::Level::Debug => Level::Debug,
         };
+        // A panic's words are two lines, of which the log makes one.
+        let line = line.replace('\n', " ");
         if level == Level::Error {
             self.last_error = Some(log::clean(&line));
         }
-        log::write(&self.plugin, level, &line);
+        self.lines.write(level, &line);
+    }
+}
+
+/// The lines of one instance on their way to our log.
+#[derive(Clone)]
+struct Lines {
+    plugin: Arc<str>,
+    /// How many there were in this call.
+    written: Arc<AtomicU32>,
+}
+
+/// Lines that one call may write: instructions are limited, but a line costs few of them and fills a disk.
+const MOST_LINES: u32 = 1000;
+
+impl Lines {
+    fn write(&self, level: Level, line: &str) {
+        match self.written.fetch_add(1, Ordering::Relaxed) {
+            before if before < MOST_LINES => log::write(&self.plugin, level, line),
+            MOST_LINES => {
+                log::write(&self.plugin, Level::Warn, "more lines than a call may write: the rest is dropped")
+            }
+            // The count stays where it is, so that it cannot come round.
+            _ => self.written.store(MOST_LINES + 1, Ordering::Relaxed),
+        }
     }
 }
 
@@ -97,7 +135,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Sandbox>> {
     Ok(linker)
 }
 
-/// Counts memory over all linear memories of a store.
+/// Counts memory over all linear memories and tables of a store.
 pub(crate) struct Limits {
     memory: usize,
     used: usize,
@@ -105,22 +143,28 @@ pub(crate) struct Limits {
     pub refused: bool,
 }
 
-/// Largest table of a guest: function pointers, not data.
-const TABLE: usize = 1 << 20;
+/// Bytes of a table's entry, at most.
+const ENTRY: usize = 16;
+
+impl Limits {
+    fn grow(&mut self, current: usize, desired: usize, size: usize) -> bool {
+        let more = desired.saturating_sub(current).saturating_mul(size);
+        let used = self.used.saturating_add(more);
+        self.refused = used > self.memory;
+        if !self.refused {
+            self.used = used;
+        }
+        !self.refused
+    }
+}
 
 impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(desired.saturating_sub(current));
-        if used > self.memory {
-            self.refused = true;
-            return Ok(false);
-        }
-        self.used = used;
-        Ok(true)
+        Ok(self.grow(current, desired, 1))
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE)
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(current, desired, ENTRY))
     }
 }
 
@@ -157,7 +201,7 @@ struct Printed {
 /// Standard output and standard error of a guest, as lines of our log.
 #[derive(Clone)]
 struct Stream {
-    plugin: Arc<str>,
+    lines: Lines,
     level: Level,
     printed: Arc<Mutex<Printed>>,
 }
@@ -169,13 +213,13 @@ impl Stream {
         while let Some(end) = printed.pending.find('\n') {
             let line: String = printed.pending.drain(..=end).collect();
             if !line.trim().is_empty() {
-                log::write(&self.plugin, self.level, &line);
+                self.lines.write(self.level, &line);
                 printed.last = Some(log::clean(&line));
             }
         }
         if printed.pending.len() > LONGEST_PENDING {
             let line = std::mem::take(&mut printed.pending);
-            log::write(&self.plugin, self.level, &line);
+            self.lines.write(self.level, &line);
         }
     }
 }
