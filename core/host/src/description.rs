@@ -4,7 +4,7 @@ use metareward_api::{Kind, PluginInfo};
 use metareward_plugin::wire::Cross;
 use serde_json::Value;
 
-use crate::{LoadError, bindings::types as wire, log};
+use crate::{LoadError, bindings::types as wire, log, options};
 
 /// Longest name, version or summary that is taken over.
 const LONGEST: usize = 200;
@@ -27,5 +27,5 @@ pub(crate) fn read(said: wire::Description, exported: Kind) -> Result<(PluginInf
         return Err(LoadError::NoPlugin("its schema of options is no JSON object".to_owned()));
     }
     let short = |text: &str| log::clean(text).chars().take(LONGEST).collect();
-    Ok((PluginInfo { kind, name, version: short(&version), summary: short(&summary) }, schema))
+    Ok((PluginInfo { kind, name, version: short(&version), summary: short(&summary) }, options::spelled(schema)))
 }

@@ -16,6 +16,20 @@ pub(crate) fn resolve(schema: &Value, given: &Value) -> Result<Value, OptionErro
     table(schema, given, None, &mut path).map(Value::Object)
 }
 
+/// The schema with its defaults in the spelling in which the plugin gets them: languages with one kind of number write 1
+/// for 1.0.
+pub(crate) fn spelled(mut schema: Value) -> Value {
+    // Where nothing is given, nothing can be refused.
+    let defaults = resolve(&schema, &Value::Null).unwrap_or_default();
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
+    for (key, property) in properties {
+        if let (Some(default), Some(value)) = (property.get_mut("default"), defaults.get(key)) {
+            default.clone_from(value);
+        }
+    }
+    schema
+}
+
 /// One table of options. `default` is what its parent says of it.
 fn table(
     schema: &Value,
@@ -118,6 +132,13 @@ mod tests {
         assert_eq!(some["factor"].to_string(), "2.0");
         assert_eq!(some["noise"].to_string(), r#"{"missing":0.125,"order":1.0}"#);
         assert_eq!(resolve(&schema(), &some).unwrap(), some);
+    }
+
+    #[test]
+    fn a_schema_shows_its_defaults_as_they_are_resolved() {
+        let whole = |number: Value| json!({"properties": {"a": {"type": "number", "default": number}, "b": {}}});
+        assert_eq!(spelled(whole(json!(1))).to_string(), whole(json!(1.0)).to_string());
+        assert_eq!(spelled(schema()), schema());
     }
 
     #[test]
