@@ -7,18 +7,24 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod agreement;
+pub mod alpaca;
 mod bootstrap;
+mod error;
 mod from_run;
 mod groups;
+pub mod logistic;
 mod mean;
 mod models;
 mod random;
 mod rank;
+mod records;
+mod show;
 mod table;
 mod words;
 
 pub use agreement::{Ties, agreement, agreement_of};
 pub use bootstrap::{Bootstrap, Figure, Interval, Statistic, quantile};
+pub use error::EvalError;
 pub use from_run::{LengthUnit, measure};
 pub use groups::Groups;
 pub use mean::{Spread, mean, mean_of, reaches, share_from, win_rate, wins};
