@@ -124,16 +124,16 @@ fn list_shows_what_is_built_in_and_what_is_found() {
     assert_eq!(
         said,
         [
+            [&json!("ranker"), &json!("win-rate"), &json!("component"), &json!("0.1.0")],
             // A library is not run to be listed: its name is its package's.
             [&json!("ranker"), &json!("ranker-win-rate"), &json!("library"), &json!("0.1.0")],
-            [&json!("ranker"), &json!("win-rate"), &json!("component"), &json!("0.1.0")],
         ]
     );
     assert!(files.iter().all(|file| file["sha256"].as_str().unwrap().len() == 64));
     let unusable = found["unusable"].as_array().unwrap();
     assert_eq!(unusable.len(), 1, "{unusable:?}");
     assert_eq!(unusable[0]["file"], "plugins/broken.wasm");
-    assert!(unusable[0]["reason"].as_str().unwrap().contains("is no component"), "{unusable:?}");
+    assert!(unusable[0]["reason"].as_str().unwrap().contains("is no WASM component"), "{unusable:?}");
 
     // Kinds, folders and files that are named; a file that is not there is a reason, not an end.
     let rubrics = list(&["--kind", "rubric"]);
@@ -146,7 +146,7 @@ fn list_shows_what_is_built_in_and_what_is_found() {
     // An experiment's folders are relative to it.
     let experiment = scratch.path().join("trial");
     fs::create_dir(&experiment).unwrap();
-    let config = "name = \"trial\"\nplugins.folders = [\"../plugins/mine\"]\n";
+    let config = "name = \"trial\"\nmodel.path = \"model\"\nplugins.folders = [\"../plugins/mine\"]\n";
     fs::write(experiment.join("experiment.toml"), config).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let output =
@@ -182,14 +182,14 @@ fn info_tells_options_limits_and_laws() {
     ] {
         assert!(people.contains(part), "{part:?} is not in\n{people}");
     }
-    let info = json_of(&prints(["--json", "plugin", "info", path(ranker()), "--fuel", "12345"]));
-    assert_eq!(info["limits"], json!({ "fuel": 12345, "memory_mib": 512 }));
+    let info = json_of(&prints(["--json", "plugin", "info", path(ranker()), "--fuel", "50000000"]));
+    assert_eq!(info["limits"], json!({ "fuel": 50000000, "memory_mib": 512 }));
 
     refuses(["plugin", "info", "ello"], 2, &["no built-in plugin is named `ello`", "did you mean `elo`?"]);
     refuses(["plugin", "info", "elo", "--kind", "selector"], 2, &["unknown selector `elo`"]);
     refuses(["plugin", "info", path(ranker()), "--kind", "rubric"], 2, &["is a ranker, where a rubric is wanted"]);
     refuses(["plugin", "info", "absent.wasm"], 2, &["plugin absent.wasm", "cannot be read"]);
-    refuses(["plugin", "info", "Cargo.toml/x"], 2, &["neither a component (.wasm) nor a dynamic library"]);
+    refuses(["plugin", "info", "core/api/Cargo.toml"], 2, &["neither a component (.wasm) nor a dynamic library"]);
 }
 
 #[test]
@@ -333,6 +333,28 @@ fn every_template_leaves_no_placeholder_behind() {
     }
 }
 
+/// An experiment with comments and both ways to write a section; the words in capitals are where a hash belongs.
+const TRIAL: &str = r#"# A trial.
+name = "trial"   # short
+model.path = "model"
+
+[plugins]
+folders = ["files"]
+
+[ranker]
+# of my own
+plugin = "mine.wasm"  # found in files
+RANKER
+# a mean over battles
+options = { over = "battles" }
+
+[selector]
+actor = { plugin = "threshold.so"SELECTOR, options = { unit = "tokens" } }   # a library
+
+[optimizer]
+plugin = "dpo"
+"#;
+
 #[test]
 fn pin_writes_hashes_and_keeps_the_rest() {
     let scratch = tempfile::tempdir().unwrap();
@@ -342,14 +364,7 @@ fn pin_writes_hashes_and_keeps_the_rest() {
     fs::copy(&by_package["ranker-win-rate"].component, folder.join("files/mine.wasm")).unwrap();
     fs::copy(&by_package["selector-threshold"].library, folder.join("threshold.so")).unwrap();
     let file = folder.join("experiment.toml");
-    let config = |ranker: &str, selector: &str| {
-        format!(
-            "# A trial.\nname = \"trial\"   # short\n\n[plugins]\nfolders = [\"files\"]\n\n[ranker]\n# of my own\nplugin = \
-             \"mine.wasm\"  # found in files\n{ranker}\n# on opponents\noptions = {{ over = \"battles\" }}\n\n[selector]\nactor \
-             = {{ plugin = \"threshold.so\"{selector}, options = {{ unit = \"tokens\" }} }}   # a library\n\n[rubric]\nplugin \
-             = \"additive\"\noptions = {{ plugin = \"x.wasm\" }}\n"
-        )
-    };
+    let config = |ranker: &str, selector: &str| TRIAL.replace("RANKER", ranker).replace("SELECTOR", selector);
     fs::write(&file, config("", "")).unwrap();
     let hash = |plugin: &str| {
         let list = json_of(&prints(["--json", "plugin", "list", path(&folder.join(plugin))]));
@@ -371,7 +386,7 @@ fn pin_writes_hashes_and_keeps_the_rest() {
 
     // The file changes: a run is refused, and pinning shows both hashes.
     fs::copy(&by_package["ranker-copeland"].component, folder.join("files/mine.wasm")).unwrap();
-    refuses(["plan", path(&folder)], 2, &["`ranker`", &mine, "metareward plugin pin"]);
+    refuses(["plan", path(&folder)], 2, &["`ranker.sha256`", &mine, "metareward plugin pin"]);
     let report = json_of(&prints(["--json", "plugin", "pin", path(&folder)]));
     assert_eq!(report["changed"], true);
     assert_eq!(report["pins"][0]["before"], mine);

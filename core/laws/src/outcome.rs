@@ -1,6 +1,9 @@
 //! Runs one law and says how it went.
 
-use std::fmt::{self, Debug};
+use std::{
+    cell::Cell,
+    fmt::{self, Debug},
+};
 
 use metareward_api::PluginError;
 use proptest::{
@@ -88,6 +91,9 @@ pub fn all_held(outcomes: &[LawOutcome]) -> Result<(), String> {
     if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
 }
 
+/// How many smaller cases are tried once one has failed.
+const SMALLER_CASES: u32 = 4096;
+
 /// Tries `test` on values of `strategy` and shrinks the first that fails.
 pub(crate) fn law<S: Strategy>(
     law: &'static str,
@@ -99,9 +105,28 @@ pub(crate) fn law<S: Strategy>(
     for chunk in seed.chunks_exact_mut(8) {
         chunk.copy_from_slice(&plan.seed.to_le_bytes());
     }
-    let config = Config { cases: plan.cases, failure_persistence: None, max_shrink_iters: 4096, ..Config::default() };
+    // The limit on shrinking is kept here: proptest would tell of its own on standard error. To it the largest number
+    // means a default of its own.
+    let config =
+        Config { cases: plan.cases, failure_persistence: None, max_shrink_iters: u32::MAX - 1, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let finding = match runner.run(&strategy, |value| test(value).map_err(TestCaseError::fail)) {
+    let (failed, smaller) = (Cell::new(false), Cell::new(0));
+    let outcome = runner.run(&strategy, |value| {
+        if failed.get() {
+            smaller.set(smaller.get() + 1);
+        }
+        if smaller.get() > SMALLER_CASES {
+            return Ok(());
+        }
+        // Set first, so that a test that panics counts as one that fails.
+        let before = failed.replace(true);
+        let outcome = test(value).map_err(TestCaseError::fail);
+        if outcome.is_ok() {
+            failed.set(before);
+        }
+        outcome
+    });
+    let finding = match outcome {
         Ok(()) => Finding::Held,
         Err(TestError::Fail(reason, value)) => {
             Finding::Broken { reason: reason.message().to_owned(), counterexample: format!("{value:?}") }
