@@ -36,7 +36,7 @@ const PAGE = 50;
 function browser(run, remember) {
   let place = null, entries = [], found = [], first = 0, current = null;
   const places = make("select", { "aria-label": "Iteration", onchange: () => choose(Number(places.value), "all") },
-    run.places.map((one, at) => make("option", { value: at }, one.iteration === null ? "Held-out prompts" : "Iteration " + one.iteration)));
+    run.places.map((one, at) => make("option", { value: at }, one.iteration === null ? "Held-out prompts" : "Iteration\u00a0" + one.iteration)));
   const filters = make("select", { "aria-label": "Filter", onchange: () => list() });
   const search = make("input", { type: "search", placeholder: "Search prompts", "aria-label": "Search prompts", oninput: () => list() });
   const items = make("ol", {}), pager = make("div", { class: "pager" }), opened = make("div", { class: "opened" });

@@ -30,7 +30,8 @@ function ticks(low, high, about) {
   const step = [1, 2, 2.5, 5, 10].map((part) => part * power).find((part) => part >= raw * 0.999);
   const found = [];
   for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-9; at += step) found.push(Number(at.toPrecision(12)));
-  return found;
+  // One mark says nothing of the scale.
+  return found.length < 2 && about < 8 ? ticks(low, high, about + 1) : found;
 }
 
 /** Marks of an axis as texts, with the digits that tell them apart. */

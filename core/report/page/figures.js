@@ -166,7 +166,7 @@ function unreadable(of) {
 }
 
 function scoresSection(run, browse) {
-  const own = run.iterations.map((one) => ({ name: "Iteration " + one.iteration, place: modelPlace(run, one.model), of: statistics(one.stages, "judgments"), iteration: one.iteration })).filter((panel) => panel.of?.score.count);
+  const own = run.iterations.map((one) => ({ name: "Iteration\u00a0" + one.iteration, place: modelPlace(run, one.model), of: statistics(one.stages, "judgments"), iteration: one.iteration })).filter((panel) => panel.of?.score.count);
   const held = run.evaluations.map((one) => ({ name: one.name, place: modelPlace(run, one.name), of: statistics(one.stages, "judgments"), iteration: null })).filter((panel) => panel.of?.score.count);
   if (!own.length && !held.length) return null;
   const pick = (panel, at) => browse(panel.iteration, "score:" + at);
@@ -182,7 +182,7 @@ function rewards(run) {
   const domain = [Math.min(...edges) + 0.125, Math.max(...edges) + 0.125];
   const total = (one) => one.rewards.reduce((sum, bin) => sum + bin[1], 0);
   const most = Math.max(...of.flatMap((one) => one.rewards.map((bin) => bin[1] / total(one))));
-  return [make("div", { class: "figures narrow" }, of.map((one) => barChart({ title: "Iteration " + one.iteration, place: modelPlace(run, one.model), domain, step: 0.25, most,
+  return [make("div", { class: "figures narrow" }, of.map((one) => barChart({ title: "Iteration\u00a0" + one.iteration, place: modelPlace(run, one.model), domain, step: 0.25, most,
     labels: ticks(Math.floor(domain[0]), Math.ceil(domain[1]), 5).filter((at) => Number.isInteger(at) && at >= domain[0] - 0.13 && at <= domain[1] + 0.13),
     bars: one.rewards.map(([low, count]) => ({ at: low + 0.125, share: count / total(one), text: score(low) + " to " + score(low + 0.25) + "\n" + fixed(count, 0) + " of " + plural(total(one), "response") + "\n" + percent(count / total(one)) })) }))),
     folded("Numbers", () => { const all = [...new Set(edges)].sort((a, b) => a - b);
@@ -196,13 +196,13 @@ function lengthsSection(run) {
     const own = rows.filter((row) => row.of.of === what);
     if (!own.length) return null;
     const every = rows.flatMap((row) => [row.of.quantiles.p10, row.of.quantiles.p90]);
-    return dotChart({ title, range: range(every, 0.06), rows: own.map(({ iteration, place, of }) => ({ name: "Iteration " + iteration, place, value: of.quantiles.p50, low: of.quantiles.p10, high: of.quantiles.p90,
+    return dotChart({ title, range: range(every, 0.06), rows: own.map(({ iteration, place, of }) => ({ name: "Iteration\u00a0" + iteration, place, value: of.quantiles.p50, low: of.quantiles.p10, high: of.quantiles.p90,
       inner: [of.quantiles.p25, of.quantiles.p75], shown: fixed(of.mean, 0), text: "iteration " + iteration + ", " + what + "\nmedian " + short(of.quantiles.p50) + ", mean " + fixed(of.mean, 1) + "\nmiddle half " + short(of.quantiles.p25) + " to " + short(of.quantiles.p75) + "\ntenth to nine tenths " + short(of.quantiles.p10) + " to " + short(of.quantiles.p90) + "\nn = " + fixed(of.n, 0) })) });
   };
   return section("lengths", "Lengths", "Characters. Dot: median; thick: middle half; thin: from a tenth to nine tenths; the number is the mean.",
     make("div", { class: "figures" }, panel("responses", "Distinct responses"), panel("chosen", "Chosen"), panel("rejected", "Rejected")),
     folded("Numbers", () => table(["", "texts", "n", "mean", "10 %", "25 %", "median", "75 %", "90 %"], rows.map(({ iteration, of }) =>
-      ["Iteration " + iteration, of.of, fixed(of.n, 0), fixed(of.mean, 1), ...["p10", "p25", "p50", "p75", "p90"].map((key) => fixed(of.quantiles[key], 1))]))));
+      ["Iteration\u00a0" + iteration, of.of, fixed(of.n, 0), fixed(of.mean, 1), ...["p10", "p25", "p50", "p75", "p90"].map((key) => fixed(of.quantiles[key], 1))]))));
 }
 
 /** Background between two colours around the half. */
@@ -218,7 +218,7 @@ function metaSection(run, browse) {
   const keys = [["higher_wins", "higher score wins"], ["first_equal", "first wins, equal scores"], ["first_different", "first wins, different scores"], ["first", "first wins, all"], ["consistent", "same judgment wins in both orders"]];
   const heat = (one) => {
     const { scores, cells } = one.matrix;
-    return make("div", { class: "wide" }, make("table", { class: "heat" }, make("caption", {}, "Iteration " + one.iteration),
+    return make("div", { class: "wide" }, make("table", { class: "heat" }, make("caption", {}, "Iteration\u00a0" + one.iteration),
       make("thead", {}, make("tr", {}, make("th", {}, "1st \u2193 2nd \u2192"), scores.map((at) => make("th", { scope: "col" }, score(at))))),
       make("tbody", {}, scores.map((at, row) => make("tr", {}, make("th", { scope: "row" }, score(at)), scores.map((other, column) => {
         const [first, second, ties] = cells[row][column], decided = first + second;
@@ -230,15 +230,15 @@ function metaSection(run, browse) {
   const ratings = of.filter((one) => one.score_ratings.length);
   const weights = of.map((one) => [one, statistics(one.stages, "ratings")]).filter((pair) => pair[1]);
   return section("meta-judge", "Meta-judge", "Of decided verdicts. Without position bias the first place would win half; a meta-judge that reads scores prefers the higher one.",
-    table(["", ...keys.map((key) => key[1] + " (%)")], of.map((one) => ["Iteration " + one.iteration, ...keys.map(([key]) => figureCell(one.position_bias[key], percentColumn))])),
-    folded("Number of verdicts", () => table(["", ...keys.map((key) => key[1])], of.map((one) => ["Iteration " + one.iteration, ...keys.map(([key]) => fixed(one.position_bias[key]?.n, 0))]))),
+    table(["", ...keys.map((key) => key[1] + " (%)")], of.map((one) => ["Iteration\u00a0" + one.iteration, ...keys.map(([key]) => figureCell(one.position_bias[key], percentColumn))])),
+    folded("Number of verdicts", () => table(["", ...keys.map((key) => key[1])], of.map((one) => ["Iteration\u00a0" + one.iteration, ...keys.map(([key]) => fixed(one.position_bias[key]?.n, 0))]))),
     make("p", { class: "small" }, make("a", { href: "#browse", onclick: () => browse(of[0].iteration, "order") }, "See prompts where the order decides"), "."),
     make("h3", { class: "sub" }, "Who wins, by the two scores"), make("p", { class: "small soft" }, "How often the judgment shown first wins, in per cent of decided verdicts."),
     make("div", { class: "figures" }, of.map(heat)),
     weights.length ? [make("h3", { class: "sub" }, "Battles and ratings"), table(["", "rated responses", "weight of a win in the first place", "in the second", "not converged", "undefeated", "winless", "disconnected"],
-      weights.map(([one, rated]) => ["Iteration " + one.iteration, fixed(rated.rated, 0), fixed(rated.w1.sum / rated.w1.count, 3), fixed(rated.w2.sum / rated.w2.count, 3), fixed(rated.not_converged, 0), ...["undefeated", "winless", "disconnected"].map((key) => fixed(rated.remarks[key] ?? 0, 0))]))] : null,
+      weights.map(([one, rated]) => ["Iteration\u00a0" + one.iteration, fixed(rated.rated, 0), fixed(rated.w1.sum / rated.w1.count, 3), fixed(rated.w2.sum / rated.w2.count, 3), fixed(rated.not_converged, 0), ...["undefeated", "winless", "disconnected"].map((key) => fixed(rated.remarks[key] ?? 0, 0))]))] : null,
     ratings.length ? [make("p", { class: "small soft" }, "Ratings of judgments by the score that they gave, minus the mean rating of their response's judgments. Dot: median; thick: middle half; thin: from a tenth to nine tenths."),
-      make("div", { class: "figures" }, ratings.map((one) => dotChart({ title: "Iteration " + one.iteration, guide: 0, rows: one.score_ratings.map((row) => ({ name: "score " + score(row.score), place: modelPlace(run, one.model), value: row.quantiles.p50, low: row.quantiles.p10, high: row.quantiles.p90, inner: [row.quantiles.p25, row.quantiles.p75], shown: signed(short(row.quantiles.p50)),
+      make("div", { class: "figures" }, ratings.map((one) => dotChart({ title: "Iteration\u00a0" + one.iteration, guide: 0, rows: one.score_ratings.map((row) => ({ name: "score " + score(row.score), place: modelPlace(run, one.model), value: row.quantiles.p50, low: row.quantiles.p10, high: row.quantiles.p90, inner: [row.quantiles.p25, row.quantiles.p75], shown: signed(short(row.quantiles.p50)),
         text: "score " + score(row.score) + "\nmedian " + signed(short(row.quantiles.p50)) + ", mean " + signed(short(row.mean)) + "\nn = " + fixed(row.n, 0) })),
         table: () => table(["score", "n", "mean", "10 %", "25 %", "median", "75 %", "90 %"], one.score_ratings.map((row) => [score(row.score), fixed(row.n, 0), fixed(row.mean, 1), ...["p10", "p25", "p50", "p75", "p90"].map((key) => fixed(row.quantiles[key], 1))])) })))] : null);
 }
@@ -249,19 +249,19 @@ function stagesSection(run, browse) {
   const rows = run.iterations.map((one) => {
     const responses = statistics(one.stages, "responses"), judgments = statistics(one.stages, "judgments"), verdicts = statistics(one.stages, "verdicts"), pairs = statistics(one.stages, "pairs");
     const lost = (of, all) => of ? [fixed(unreadable(of), 0), make("span", { class: "interval" }, percent(all ? unreadable(of) / all : 0, 2))] : "\u2013";
-    return ["Iteration " + one.iteration, fixed(count(one, "prompts"), 0), responses ? fixed(responses.responses, 0) : "\u2013", responses ? fixed(responses.duplicates, 0) : "\u2013",
+    return ["Iteration\u00a0" + one.iteration, fixed(count(one, "prompts"), 0), responses ? fixed(responses.responses, 0) : "\u2013", responses ? fixed(responses.duplicates, 0) : "\u2013",
       judgments ? fixed(judgments.judgments, 0) : "\u2013", lost(judgments, judgments?.judgments), verdicts ? fixed(verdicts.verdicts, 0) : "\u2013", lost(verdicts, verdicts?.verdicts), verdicts ? fixed(verdicts.ties, 0) : "\u2013",
       fixed(pairs?.actor?.pairs ?? null, 0), fixed(pairs?.judge?.pairs ?? null, 0)];
   });
   const none = run.iterations.flatMap((one) => {
     const pairs = statistics(one.stages, "pairs");
-    return [["actor", pairs?.actor], ["judge", pairs?.judge]].flatMap(([kind, of]) => Object.entries(of?.none || {}).map(([reason, number]) => ["Iteration " + one.iteration, kind, quoted(reason), make("a", { href: "#browse", onclick: () => browse(one.iteration, "no-" + kind) }, fixed(number, 0))]));
+    return [["actor", pairs?.actor], ["judge", pairs?.judge]].flatMap(([kind, of]) => Object.entries(of?.none || {}).map(([reason, number]) => ["Iteration\u00a0" + one.iteration, kind, quoted(reason), make("a", { href: "#browse", onclick: () => browse(one.iteration, "no-" + kind) }, fixed(number, 0))]));
   });
   const reasons = run.iterations.flatMap((one) => [["judgments", statistics(one.stages, "judgments")], ["verdicts", statistics(one.stages, "verdicts")]].flatMap(([what, of]) =>
-    Object.entries(of?.unreadable || {}).map(([reason, number]) => ["Iteration " + one.iteration, what, reason.replaceAll("-", " "), make("a", { href: "#browse", onclick: () => browse(one.iteration, "unreadable") }, fixed(number, 0))])));
+    Object.entries(of?.unreadable || {}).map(([reason, number]) => ["Iteration\u00a0" + one.iteration, what, reason.replaceAll("-", " "), make("a", { href: "#browse", onclick: () => browse(one.iteration, "unreadable") }, fixed(number, 0))])));
   const pairs = run.iterations.flatMap((one) => [["actor", statistics(one.stages, "pairs")?.actor], ["judge", statistics(one.stages, "pairs")?.judge]].filter((pair) => pair[1]?.pairs).map(([kind, of]) =>
-    ["Iteration " + one.iteration, kind, fixed(of.pairs, 0), fixed(of.chosen_length.sum / of.chosen_length.count, 1), fixed(of.rejected_length.sum / of.rejected_length.count, 1), of.unit, fixed(of.margin.sum / of.margin.count, 2)]));
-  const effort = run.iterations.flatMap((one) => one.stages.filter((of) => of.seconds !== null).map((of) => ["Iteration " + one.iteration, of.stage, fixed(of.records, 0), fixed(of.seconds, 1), fixed(of.tokens, 0), of.seconds > 0 && of.tokens ? fixed(of.tokens / of.seconds, 0) : "\u2013"]));
+    ["Iteration\u00a0" + one.iteration, kind, fixed(of.pairs, 0), fixed(of.chosen_length.sum / of.chosen_length.count, 1), fixed(of.rejected_length.sum / of.rejected_length.count, 1), of.unit, fixed(of.margin.sum / of.margin.count, 2)]));
+  const effort = run.iterations.flatMap((one) => one.stages.filter((of) => of.seconds !== null).map((of) => ["Iteration\u00a0" + one.iteration, of.stage, fixed(of.records, 0), fixed(of.seconds, 1), fixed(of.tokens, 0), of.seconds > 0 && of.tokens ? fixed(of.tokens / of.seconds, 0) : "\u2013"]));
   return section("stages", "Stages", "What went in, what came out, and what was lost on the way.",
     table(["", "prompts", "responses", "of them duplicates", "judgments", "of them unreadable", "verdicts", "of them unreadable", "of them ties", "actor pairs", "judge pairs"], rows),
     pairs.length ? [make("h3", { class: "sub" }, "Pairs"), table(["", "kind", "pairs", "chosen, mean length", "rejected, mean length", "unit", "mean margin of reward or rating"], pairs, { class: "left1" })] : null,

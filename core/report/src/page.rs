@@ -113,4 +113,13 @@ mod tests {
         assert!(!json.contains(['<', '>', '&', '\u{2028}', '\u{2029}', '\u{0}', '\u{1b}']), "{json}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), texts);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_comes_back_from_its_block(text in r"(?s)([<>&!/\-]|script|\PC|.){0,40}") {
+            let json = block(&text).unwrap();
+            proptest::prop_assert!(!json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+            proptest::prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+    }
 }
