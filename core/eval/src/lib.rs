@@ -8,7 +8,9 @@
 
 mod agreement;
 pub mod alpaca;
+pub mod arena;
 mod bootstrap;
+pub mod bracketed;
 mod error;
 mod from_run;
 mod groups;
