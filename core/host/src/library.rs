@@ -4,7 +4,10 @@ use std::{
     ffi::c_void,
     io::Write,
     ptr, slice,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use libloading::Library;
@@ -121,30 +124,36 @@ impl LoadedLibrary {
     }
 }
 
-/// A plugin that a library made.
+/// A plugin that a library makes, and makes anew after a panic: what state the old one is in, nobody knows.
 pub(crate) struct LibraryPlugin {
     library: Arc<LoadedLibrary>,
+    options: String,
+    made: Mutex<Option<Arc<Handle>>>,
+}
+
+/// A handle of `create`'s.
+struct Handle {
+    library: Arc<LoadedLibrary>,
     handle: *mut c_void,
-    /// Set when the plugin panicked: what state it is in is unknown, so it is not asked again.
-    /// Holds the panic's words.
-    broken: OnceLock<String>,
+    /// Set when the plugin panicked: it is neither asked nor dropped any more.
+    panicked: AtomicBool,
 }
 
 // SAFETY: the contract of the table says that `call` may come from several threads at once, and the SDK makes tables
 // only of plugins that are `Send + Sync`.
-unsafe impl Send for LibraryPlugin {}
+unsafe impl Send for Handle {}
 // SAFETY: as above.
-unsafe impl Sync for LibraryPlugin {}
+unsafe impl Sync for Handle {}
 
-impl LibraryPlugin {
+impl Handle {
     /// Makes a plugin from options as JSON.
-    pub(crate) fn make(library: Arc<LoadedLibrary>, options: &str) -> Result<Self, OptionError> {
+    fn make(library: &Arc<LoadedLibrary>, options: &str) -> Result<Self, OptionError> {
         let (mut handle, mut out) = (ptr::null_mut(), Bytes::EMPTY);
         // SAFETY: the table was checked; the options outlive the call; handle and buffer are ours to be written.
         let status = unsafe { (library.table.create)(options.as_ptr(), options.len(), &mut handle, &mut out) };
         let bytes = library.take(out).map_err(OptionError::new)?;
         if status == Status::Done as u32 && !handle.is_null() {
-            return Ok(Self { library, handle, broken: OnceLock::new() });
+            return Ok(Self { library: library.clone(), handle, panicked: AtomicBool::new(false) });
         }
         Err(match (status, decode::<wire::OptionError>(&bytes)) {
             (status, Ok(error)) if status == Status::Refused as u32 => words::refusal(error),
@@ -157,37 +166,56 @@ impl LibraryPlugin {
             (status, _) => OptionError::new(format!("it failed over its options: {}", fault(status, &bytes))),
         })
     }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.panicked.load(Ordering::Acquire) {
+            // SAFETY: the handle is `create`'s and is destroyed once.
+            unsafe { (self.library.table.destroy)(self.handle) };
+        }
+    }
+}
+
+impl LibraryPlugin {
+    /// Makes the plugin, so that options are refused now.
+    pub(crate) fn make(library: Arc<LoadedLibrary>, options: &str) -> Result<Self, OptionError> {
+        let first = Arc::new(Handle::make(&library, options)?);
+        Ok(Self { library, options: options.to_owned(), made: Mutex::new(Some(first)) })
+    }
+
+    /// The plugin, made anew where it panicked.
+    fn handle(&self) -> Result<Arc<Handle>, PluginError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        match made.as_ref().filter(|handle| !handle.panicked.load(Ordering::Acquire)) {
+            Some(handle) => Ok(handle.clone()),
+            None => {
+                let new = Handle::make(&self.library, &self.options)
+                    .map_err(|error| PluginError::new(format!("it cannot be made again after a panic: {error}")))?;
+                Ok(made.insert(Arc::new(new)).clone())
+            }
+        }
+    }
 
     /// Asks call `number` with a tuple of arguments.
     pub(crate) fn call<A: Serialize, T: DeserializeOwned>(&self, number: u32, arguments: &A) -> Result<T, PluginError> {
-        if let Some(words) = self.broken.get() {
-            return Err(PluginError::new(format!("it is not asked again after a call in which {words}")));
-        }
+        let handle = self.handle()?;
         let arguments = postcard::to_stdvec(arguments)
             .map_err(|error| PluginError::new(format!("the arguments cannot be encoded: {error}")))?;
         let mut out = Bytes::EMPTY;
         // SAFETY: the table was checked, the handle is alive, the arguments outlive the call, the buffer is ours.
         let status =
-            unsafe { (self.library.table.call)(self.handle, number, arguments.as_ptr(), arguments.len(), &mut out) };
+            unsafe { (self.library.table.call)(handle.handle, number, arguments.as_ptr(), arguments.len(), &mut out) };
         let bytes = self.library.take(out).map_err(PluginError::new)?;
         if status == Status::Done as u32 {
             let answer: Result<T, wire::PluginError> =
                 decode(&bytes).map_err(|error| PluginError::new(format!("its answer {error}")))?;
             return answer.map_err(words::error);
         }
-        let fault = fault(status, &bytes);
         if status == Status::Panicked as u32 {
-            // Of two threads at once, the first one's words stay.
-            let _ = self.broken.set(fault.clone());
+            handle.panicked.store(true, Ordering::Release);
         }
-        Err(PluginError::new(fault))
-    }
-}
-
-impl Drop for LibraryPlugin {
-    fn drop(&mut self) {
-        // SAFETY: the handle is `create`'s and is destroyed once.
-        unsafe { (self.library.table.destroy)(self.handle) };
+        Err(PluginError::new(fault(status, &bytes)))
     }
 }
 
