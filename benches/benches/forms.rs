@@ -133,7 +133,7 @@ fn main() {
     }
     println!("component of {} KiB\n", std::fs::metadata(elo).unwrap().len() / 1024);
 
-    let plugins = registry(settings(Some(cache))).unwrap();
+    let plugins = registry(settings(Some(cache.clone()))).unwrap();
     let draws = &mut Draws(7);
     println!("median (quartiles), ratio to built in; one thread");
     println!("| | built in | component | library |\n|---|---|---|---|");
@@ -149,4 +149,7 @@ fn main() {
         let what = format!("{name}: per problem of 11 players, 5,000 in a call");
         compare(&what, problems.len(), &rankers(&plugins, name), &problems);
     }
+    let all_cores = registry(Settings { cache: Some(cache), ..Settings::default() }).unwrap();
+    let what = "elo: the same on all cores, as a run asks";
+    compare(what, problems.len(), &rankers(&all_cores, "elo"), &problems);
 }
