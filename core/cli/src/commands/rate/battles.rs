@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs,
     io::{self, Read},
     path::Path,
 };
@@ -43,17 +43,20 @@ pub struct Battles {
 /// # Errors
 /// A file that cannot be read, a column that is missing, a line that is no battle: each with its line.
 pub fn read(path: &Path) -> Result<Battles, Failure> {
-    if path == Path::new("-") {
-        return parse(io::stdin().lock(), "standard input");
-    }
-    let place = path.display().to_string();
-    let file = File::open(path).map_err(|error| Failure::new(Code::Input, format!("{place}: {error}")))?;
-    parse(file, &place)
+    let standard_input = path == Path::new("-");
+    let place = if standard_input { "standard input".to_owned() } else { path.display().to_string() };
+    let mut bytes = Vec::new();
+    let read = if standard_input { io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes) } else { fs::read(path) };
+    let bytes = read.map_err(|error| Failure::new(Code::Input, format!("{place}: {error}")))?;
+    parse(&bytes, &place)
 }
 
-fn parse(source: impl Read, place: &str) -> Result<Battles, Failure> {
-    let mut reader = ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
-    let header = reader.headers().map_err(|error| broken(&error, place))?.clone();
+fn parse(bytes: &[u8], place: &str) -> Result<Battles, Failure> {
+    // Spreadsheets begin a file with a mark of its byte order.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut reader = ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+    let broken = |error: csv::Error| broken(&error, bytes, place);
+    let header = reader.headers().map_err(broken)?.clone();
     let columns = columns(&header, place)?;
     let unused = header.iter().filter(|name| !COLUMNS.contains(name)).map(str::to_owned).collect();
     let mut known: HashMap<String, u32> = HashMap::new();
@@ -63,10 +66,10 @@ fn parse(source: impl Read, place: &str) -> Result<Battles, Failure> {
         match reader.read_record(&mut record) {
             Ok(true) => {}
             Ok(false) => return Ok(read),
-            Err(error) => return Err(broken(&error, place)),
+            Err(error) => return Err(broken(error)),
         }
-        let line = record.position().map_or(0, csv::Position::line);
-        let wrong = |message: String| Failure::new(Code::Input, format!("{place}:{line}: {message}"));
+        let start = record.position().map(csv::Position::byte);
+        let wrong = |message: String| Failure::new(Code::Input, format!("{place}:{}: {message}", line(bytes, start)));
         let [left, right, winner] = columns.map(|column| record.get(column).unwrap_or(""));
         if left.is_empty() || right.is_empty() {
             return Err(wrong("a player has no name".to_owned()));
@@ -127,9 +130,18 @@ fn columns(header: &StringRecord, place: &str) -> Result<[usize; 3], Failure> {
     Ok(found)
 }
 
+/// The line of the record that is read from `start` on. csv's own count is where the reader stood before it passed over
+/// empty lines.
+fn line(bytes: &[u8], start: Option<u64>) -> usize {
+    let start = start.and_then(|start| usize::try_from(start).ok()).unwrap_or(0).min(bytes.len());
+    let (before, after) = bytes.split_at(start);
+    let blank = after.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    1 + before.iter().chain(blank).filter(|byte| **byte == b'\n').count()
+}
+
 /// csv's error with the file's line.
-fn broken(error: &csv::Error, place: &str) -> Failure {
-    let line = error.position().map_or(1, csv::Position::line);
+fn broken(error: &csv::Error, bytes: &[u8], place: &str) -> Failure {
+    let line = line(bytes, error.position().map(csv::Position::byte));
     let message = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("{len} columns, where the first line has {expected_len}")
@@ -165,13 +177,14 @@ mod tests {
             ("left,left,right,winner\n", "t:1: more than one column `left`"),
             ("left,right,winner\na,b,left\n\na,c,draw\n", "t:4: the winner is `draw`"),
             ("left,right,winner\na,b,left\na,b\n", "t:3: 2 columns, where the first line has 3"),
+            ("left,right,winner\r\na,b,left\r\n\r\na,b,left\r\na,c,draw", "t:5: the winner is `draw`"),
             ("left,right,winner\na,a,left\n", "t:2: a meets itself"),
             ("left,right,winner\n\"two\nlines\",b,left\n,a,left\n", "t:4: a player has no name"),
         ] {
             let failure = parse(csv.as_bytes(), "t").unwrap_err();
             assert!(failure.sentence.contains(part), "{csv:?}: {failure}");
         }
-        assert!(parse(b"left,right,winner\n\xff,b,left\n".as_slice(), "t").unwrap_err().sentence.contains("t:2"));
+        assert!(parse(b"left,right,winner\n\xff,b,left\n", "t").unwrap_err().sentence.contains("t:2"));
     }
 
     #[test]
