@@ -224,20 +224,34 @@ fn a_fault_in_javascript_reaches_error_and_log() {
     );
 }
 
-/// The two examples, built once.
-fn examples() -> Option<&'static (tempfile::TempDir, PathBuf, PathBuf)> {
-    static BUILT: OnceLock<Option<(tempfile::TempDir, PathBuf, PathBuf)>> = OnceLock::new();
+/// The two examples, built and compiled once.
+struct Examples {
+    scratch: tempfile::TempDir,
+    ranker: PathBuf,
+    rubric: PathBuf,
+}
+
+fn examples() -> Option<&'static Examples> {
+    static BUILT: OnceLock<Option<Examples>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let tools = tools()?;
         let scratch = tempfile::tempdir().unwrap();
-        let plugins = scratch.path().join("plugins");
-        copy(&root().join("plugins/wit/since-v0.1.0"), &plugins.join("wit/since-v0.1.0"), &|text| text);
-        let [ranker, rubric] = ["ranker-python", "rubric-js"].map(|name| {
-            let folder = plugins.join("examples").join(name);
+        let folder = scratch.path().join("plugins");
+        copy(&root().join("plugins/wit/since-v0.1.0"), &folder.join("wit/since-v0.1.0"), &|text| text);
+        let [ranker, rubric] = [(Kind::Ranker, "ranker-python"), (Kind::Rubric, "rubric-js")].map(|(kind, name)| {
+            let folder = folder.join("examples").join(name);
             copy(&root().join("plugins/examples").join(name), &folder, &|text| text);
-            build(&tools, &folder)
+            let file = build(&tools, &folder);
+            let megabytes = fs::metadata(&file).unwrap().len() as f64 / 1e6;
+            let [compiled, cached] = [(), ()].map(|()| {
+                let (plugins, start) = (plugins(Some(cache(&scratch))), Instant::now());
+                plugins.info(kind, &source(&file)).unwrap();
+                milliseconds(start)
+            });
+            println!("{name}: {megabytes:.1} MB, compiled in {compiled:.0} ms, from the cache in {cached:.1} ms");
+            file
         });
-        Some((scratch, ranker, rubric))
+        Some(Examples { scratch, ranker, rubric })
     });
     built.as_ref()
 }
@@ -252,43 +266,29 @@ fn milliseconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// Prints what an example costs: size, compiling, loading from the cache, its first call and one more of the same. `make`
-/// makes the plugin and returns the call.
-fn costs(kind: Kind, file: &Path, scratch: &tempfile::TempDir, make: impl Fn(&Registry) -> Box<dyn Fn()>) {
-    let load = |plugins: &Registry| {
-        let start = Instant::now();
-        plugins.info(kind, &source(file)).unwrap();
-        milliseconds(start)
-    };
-    let compiled = load(&plugins(Some(cache(scratch))));
-    let plugins = plugins(Some(cache(scratch)));
-    let cached = load(&plugins);
+/// Prints what it costs to make a plugin, its first call and one more of the same. `make` makes it and returns the call.
+fn costs(what: &str, make: impl Fn() -> Box<dyn Fn()>) {
     let start = Instant::now();
-    let call = make(&plugins);
+    let call = make();
     let made = milliseconds(start);
     let start = Instant::now();
     call();
     let first = milliseconds(start);
     let start = Instant::now();
     (0..500).for_each(|_| call());
-    println!(
-        "{kind}: {:.1} MB, compiled and asked who it is in {compiled:.0} ms, from the cache in {cached:.1} ms, made in \
-         {made:.2} ms, first call {first:.3} ms, then {:.4} ms",
-        fs::metadata(file).unwrap().len() as f64 / 1e6,
-        milliseconds(start) / 500.0
-    );
+    println!("{what}: loaded and made in {made:.2} ms, first call {first:.3} ms, then {:.4} ms", milliseconds(start) / 500.0);
 }
 
 #[test]
 fn the_ranker_in_python_rates_by_shares() {
-    let Some((scratch, file, _)) = examples() else { return };
+    let Some(Examples { scratch, ranker: file, .. }) = examples() else { return };
+    let plugins = plugins(Some(cache(scratch)));
     let won = |left, right, left_wins| Battle { left, right, left_wins, ..Battle::default() };
     let ten = RankingProblem { players: 5, battles: (0..10).map(|n| won(n % 5, (n + 1 + n / 5) % 5, 1.0)).collect() };
-    costs(Kind::Ranker, file, scratch, |plugins| {
+    costs("ten battles in Python", || {
         let (ranker, ten) = (plugins.ranker(&source(file), &Value::Null).unwrap(), ten.clone());
         Box::new(move || assert_eq!(ranker.rate(std::slice::from_ref(&ten)).unwrap().len(), 1))
     });
-    let plugins = plugins(Some(cache(scratch)));
     all_held(&laws(&plugins, Kind::Ranker, &source(file), 256)).unwrap();
     let tie = Battle { left: 2, right: 1, ties: 4.0, ..Battle::default() };
     let problem = RankingProblem { players: 4, battles: vec![won(0, 1, 3.0), tie] };
@@ -305,20 +305,20 @@ fn the_ranker_in_python_rates_by_shares() {
 
 #[test]
 fn the_rubric_in_javascript_reads_steps() {
-    let Some((scratch, _, file)) = examples() else { return };
+    let Some(Examples { scratch, rubric: file, .. }) = examples() else { return };
+    let plugins = plugins(Some(cache(scratch)));
     let texts =
         ["It answers.\n**Usefulness: 8**", "Usefulness: 8 or 9", "usefulness:3\nUsefulness: 4", "Usefulness: 11"];
-    let make = |plugins: &Registry| plugins.rubric(&source(file), &Value::Null).unwrap();
-    costs(Kind::Rubric, file, scratch, |plugins| {
-        let rubric = make(plugins);
+    let make = || plugins.rubric(&source(file), &Value::Null).unwrap();
+    costs("four judgments in JavaScript", || {
+        let rubric = make();
         Box::new(move || assert_eq!(rubric.parse(&texts).unwrap().len(), 4))
     });
-    let plugins = plugins(Some(cache(scratch)));
     all_held(&laws(&plugins, Kind::Rubric, &source(file), 256)).unwrap();
     use metareward_api::Unreadable::{Contradiction, NotANumber, OffScale};
     let expected = [Ok(8.0), Err(NotANumber), Err(Contradiction), Err(OffScale)];
-    assert_eq!(make(&plugins).parse(&texts).unwrap(), expected);
-    let aggregated = make(&plugins).aggregate(&[vec![3.0, 9.0, 8.0], vec![8.0, 3.0], vec![]]).unwrap();
+    assert_eq!(make().parse(&texts).unwrap(), expected);
+    let aggregated = make().aggregate(&[vec![3.0, 9.0, 8.0], vec![8.0, 3.0], vec![]]).unwrap();
     assert_eq!(aggregated, [Some(8.0), Some(3.0), None]);
     for (options, word) in [(json!({"wording": "{{prompt}}"}), "{{response}}"), (json!({"scale": [3, 3]}), "scale")] {
         let refused = plugins.rubric(&source(file), &options).err().unwrap().to_string();
@@ -384,7 +384,7 @@ fn records<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
 
 #[test]
 fn a_run_with_a_ranker_in_python_and_a_rubric_in_javascript() {
-    let Some((scratch, ranker, rubric)) = examples() else { return };
+    let Some(Examples { scratch, ranker, rubric }) = examples() else { return };
     let folder = scratch.path().join("experiment");
     experiment(&folder, ranker, rubric);
     let run = scratch.path().join("run");
