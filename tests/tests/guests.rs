@@ -276,7 +276,10 @@ fn costs(what: &str, make: impl Fn() -> Box<dyn Fn()>) {
     let first = milliseconds(start);
     let start = Instant::now();
     (0..500).for_each(|_| call());
-    println!("{what}: loaded and made in {made:.2} ms, first call {first:.3} ms, then {:.4} ms", milliseconds(start) / 500.0);
+    println!(
+        "{what}: loaded and made in {made:.2} ms, first call {first:.3} ms, then {:.4} ms",
+        milliseconds(start) / 500.0
+    );
 }
 
 #[test]
