@@ -108,7 +108,8 @@ function lineChart(spec) {
     const marks = ticks(y0, y1, 4), texts = tickTexts(marks);
     marks.forEach((y, place) => picture.append(draw("line", { class: "grid", x1: left, x2: right, y1: Y(y), y2: Y(y) }),
       draw("text", { x: left - 6, y: Y(y) + 4, "text-anchor": "end" }, texts[place])));
-    for (const x of ticks(x0, x1, width < 360 ? 4 : 6).filter(Number.isInteger)) picture.append(draw("text", { x: X(x), y: height - 6, "text-anchor": "middle" }, fixed(x, 0)));
+    const steps = spec.names ? spec.names.map((_, place) => place).filter((x) => x >= x0 && x <= x1) : ticks(x0, x1, width < 360 ? 4 : 6).filter(Number.isInteger);
+    for (const x of steps) picture.append(draw("text", { x: X(x), y: height - 6, "text-anchor": "middle" }, spec.names ? spec.names[x] : fixed(x, 0)));
     if (y0 < 0 && y1 > 0) picture.append(draw("line", { class: "zero", x1: left, x2: right, y1: Y(0), y2: Y(0) }));
     for (const y of spec.lines || []) if (y.at > y0 && y.at < y1) {
       picture.append(draw("line", { class: "hair", x1: left, x2: right, y1: Y(y.at), y2: Y(y.at) }), draw("text", { x: right, y: Y(y.at) - 4, "text-anchor": "end" }, y.name));
@@ -128,7 +129,7 @@ function lineChart(spec) {
       const near = every.reduce((best, point) => (Math.abs(point[0] - x) < Math.abs(best - x) ? point[0] : best), every[0][0]);
       hair.setAttribute("x1", X(near)); hair.setAttribute("x2", X(near)); hair.setAttribute("visibility", "visible");
       const lines = series.map((one) => [one.name, one.points.find((point) => point[0] === near)]).filter((pair) => pair[1]);
-      showTip(event, spec.x + " " + (spec.ticks ? spec.ticks[near] : near) + lines.map(([name, point]) => "\n" + name + "  " + short(point[1])).join(""));
+      showTip(event, spec.x + " " + (spec.names ? spec.names[near] : near) + lines.map(([name, point]) => "\n" + name + "  " + short(point[1])).join(""));
     };
     picture.append(hair, draw("rect", { x: left, y: 0, width: Math.max(0, right - left), height: bottom, fill: "transparent", onpointermove: at, onpointerdown: at,
       onpointerleave: () => { hair.setAttribute("visibility", "hidden"); hideTip(); } }));

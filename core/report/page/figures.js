@@ -56,7 +56,7 @@ function words(sentences) {
 }
 
 /** A table of figures as a table, and each of its columns as a picture. */
-function figureTable(models, keys, places, title) {
+function figureTable(models, keys, places, title, labels) {
   const columns = models.columns.map((column, place) => ({ column, place })).filter(({ column, place }) =>
     keys.includes(column.key) && models.rows.some((row) => row.cells[place]));
   if (!columns.length) return null;
@@ -72,7 +72,7 @@ function figureTable(models, keys, places, title) {
       const cell = row.cells[place];
       if (!cell) return { value: null };
       const show = (value) => fixed(value * column.scale, column.digits);
-      return { name: row.name, place: places(row.name, at), value: cell.value * column.scale, shown: show(cell.value),
+      return { name: labels ? labels[at] : row.name, place: places(row.name, at), value: cell.value * column.scale, shown: show(cell.value),
         low: cell.interval ? cell.interval.low * column.scale : null, high: cell.interval ? cell.interval.high * column.scale : null,
         text: plain(row.name) + "\n" + show(cell.value) + " " + column.unit + (cell.interval ? "\n" + show(cell.interval.low) + " to " + show(cell.interval.high) : "") + "\nn = " + fixed(cell.n, 0) + ", " + fixed(cell.prompts, 0) + " prompts" };
     }),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use metareward_api::PromptId;
-use metareward_eval::{Measurements, Table, in_words, main_table};
+use metareward_eval::{Measurements, ModelMeasurements, Table, in_words, main_table};
 use metareward_runtime::{Place, RunReader};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,12 +17,21 @@ pub struct Comparison {
     pub names: Vec<String>,
     /// The last model of each run that measured one, with differences from the first run's.
     pub table: Table,
-    /// What the table says.
-    pub words: Vec<String>,
-    /// Held-out prompts that all runs measured.
-    pub shared_prompts: usize,
+    /// Each other run against the first.
+    pub against: Vec<Against>,
     /// Settings that are not the same everywhere, by key.
     pub settings: Vec<Setting>,
+}
+
+/// A run against the first one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Against {
+    /// The run's name.
+    pub name: String,
+    /// Held-out prompts that both measured.
+    pub shared_prompts: usize,
+    /// What their figures say, a sentence each.
+    pub words: Vec<String>,
 }
 
 /// A setting with its value in every run.
@@ -48,48 +57,56 @@ pub(crate) fn compare(
     for run in runs {
         texts.push(held_out(run)?);
     }
-    let shared = texts.first().map_or(0, |first| {
-        let everywhere = |(id, text): &(&PromptId, &String)| texts.iter().all(|other| other.get(id) == Some(text));
-        first.iter().filter(everywhere).count()
-    });
+    let Some((first, others)) = texts.split_first() else { return Ok(None) };
     // One name for two questions would pair what does not belong together.
-    let clash = texts.iter().enumerate().any(|(place, one)| {
-        texts.iter().skip(place + 1).any(|other| one.iter().any(|(id, text)| other.get(id).is_some_and(|o| o != text)))
-    });
-    let last = names.iter().zip(measured).filter_map(|(name, measurements)| {
-        let mut model = measurements.models.last()?.clone();
-        model.name = format!("{name}: {}", model.name);
-        Some(model)
-    });
-    let models: Vec<_> = last.collect();
-    let first = measured.first();
-    let together = Measurements {
-        models,
-        base: 0,
-        full_points: first.map_or(options.full_points, |of| of.full_points),
-        length_unit: options.length_unit.name().into(),
+    let clash = |other: &BTreeMap<PromptId, String>| first.iter().any(|(id, text)| other.get(id).is_some_and(|o| o != text));
+    let clashes: Vec<bool> = others.iter().map(clash).collect();
+    let last: Vec<Option<ModelMeasurements>> = names
+        .iter()
+        .zip(measured)
+        .map(|(name, measurements)| {
+            let mut model = measurements.models.last()?.clone();
+            model.name = format!("{name}: {}", model.name);
+            Some(model)
+        })
+        .collect();
+    let full_points = measured.first().map_or(options.full_points, |of| of.full_points);
+    let together = |models: Vec<ModelMeasurements>| {
+        let length_unit = options.length_unit.name().into();
+        main_table(&Measurements { models, base: 0, full_points, length_unit }, &options.bootstrap)
     };
-    let mut table = main_table(&together, &options.bootstrap);
+    let mut table = together(last.iter().flatten().cloned().collect());
     table.title = "The last model of each run".into();
-    let own = |note: &String| !note.starts_with("Judge: ");
-    table.notes.retain(own);
+    table.notes.retain(|note| !note.starts_with("Judge: "));
     table.notes.push("Judge: each run's models score the answers of that run's own base model.".into());
-    if clash {
-        for row in &mut table.rows {
-            row.changes.fill(None);
-        }
-        let rate = table.column("win_rate");
-        for row in &mut table.rows {
-            if let Some(cell) = rate.and_then(|rate| row.cells.get_mut(rate)) {
-                *cell = None;
+    let mut against = Vec::new();
+    for ((name, other), (model, clash)) in names.iter().skip(1).zip(others).zip(last.iter().skip(1).zip(clashes)) {
+        let shared_prompts = first.iter().filter(|(id, text)| other.get(id) == Some(text)).count();
+        let words = match (last.first().and_then(Option::as_ref), model) {
+            (Some(base), Some(model)) if !clash && shared_prompts > 0 => {
+                in_words(&together(vec![base.clone(), model.clone()])).lines().map(str::to_owned).collect()
             }
-        }
-        table.notes.push("The runs use one name for different held-out prompts, so no differences are taken.".into());
-    } else {
-        table.notes.push(format!("Differences are taken on the {shared} held-out prompts that all runs measured."));
+            (Some(_), Some(_)) if clash => {
+                let row = table.rows.iter_mut().find(|row| row.name.starts_with(&format!("{name}: ")));
+                if let Some(row) = row {
+                    row.changes.fill(None);
+                    // The win rate is a difference too: against the first run's answers.
+                    let rate = table.columns.iter().position(|column| column.key == "win_rate");
+                    if let Some(cell) = rate.and_then(|rate| row.cells.get_mut(rate)) {
+                        *cell = None;
+                    }
+                }
+                vec![format!("{name} uses names of held-out prompts for other questions, so no differences are taken.")]
+            }
+            (Some(_), Some(_)) => vec![format!(
+                "{name} was measured on other prompts, so there are no differences on the same ones. Its figures below have \
+                 intervals of their own."
+            )],
+            _ => vec!["One of the two has measured no model yet.".into()],
+        };
+        against.push(Against { name: name.clone(), shared_prompts, words });
     }
-    let words = in_words(&table).lines().map(str::to_owned).collect();
-    Ok(Some(Comparison { names, table, words, shared_prompts: shared, settings: settings(runs)? }))
+    Ok(Some(Comparison { names, table, against, settings: settings(runs)? }))
 }
 
 /// Names of experiments where they differ; else with folder and seed, and last with a number.
@@ -147,8 +164,8 @@ fn settings(runs: &[RunReader]) -> Result<Vec<Setting>, ReportError> {
                 }
             }
             for (key, mut values) in options {
-                values.dedup();
-                let value = if values.len() == 1 { values.remove(0) } else { Value::Array(values) };
+                let same = values.windows(2).all(|two| two[0] == two[1]);
+                let value = if same { values.swap_remove(0) } else { Value::Array(values) };
                 flat.insert(key, value);
             }
         }

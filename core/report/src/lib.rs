@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use metareward_eval::{Bootstrap, LengthUnit};
 use metareward_runtime::RunReader;
 
-pub use comparison::{Comparison, Setting};
+pub use comparison::{Against, Comparison, Setting};
 pub use error::ReportError;
 pub use figures::{Categories, CategoryRow, EvaluationFigures, Figures, PlaceIndex, RunFigures, StageFigures};
 pub use iteration::{IterationFigures, LengthFigures, PositionBias, Quantiles, ScoreMatrix, ScoreRating};

@@ -237,7 +237,8 @@ fn several_runs_are_compared() {
     let of = figures.comparison.as_ref().unwrap();
     assert_eq!(of.names, ["run 1", "run 2", "run 3"], "names that differ, though experiments and folders do not");
     assert_eq!(of.table.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["run 1: M2", "run 2: M2", "run 3: M2"]);
-    assert_eq!(of.shared_prompts, 3);
+    assert_eq!(of.against.iter().map(|one| (one.name.as_str(), one.shared_prompts)).collect::<Vec<_>>(), [("run 2", 3), ("run 3", 3)]);
+    assert!(of.against[1].words.iter().any(|words| words.contains("No difference can be claimed")), "{:?}", of.against);
     // A run and itself differ in nothing.
     let changes: Vec<_> = of.table.rows[2].changes.iter().flatten().collect();
     assert!(!changes.is_empty() && changes.iter().all(|change| change.value == 0.0));
@@ -268,8 +269,8 @@ fn one_name_for_two_questions_is_no_comparison() {
     let figures = figures(&html(&[open(&one), open(&other)], &options()).unwrap());
     let of = figures.comparison.unwrap();
     assert!(of.table.rows.iter().all(|row| row.changes.iter().all(Option::is_none)));
-    assert_eq!(of.shared_prompts, 0);
-    assert!(of.table.notes.iter().any(|note| note.contains("one name for different held-out prompts")));
+    assert_eq!((of.against[0].shared_prompts, of.against[0].words.len()), (0, 1));
+    assert!(of.against[0].words[0].contains("names of held-out prompts for other questions"));
 }
 
 #[test]

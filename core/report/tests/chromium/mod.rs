@@ -113,7 +113,7 @@ impl Chromium {
     pub fn open(&mut self, page: &Path) -> Duration {
         let started = Instant::now();
         self.send("Page.navigate", json!({ "url": format!("file://{}", page.display()) }));
-        self.wait("document.documentElement.dataset.ready === 'yes'");
+        self.wait("document.documentElement?.dataset.ready === 'yes'");
         self.wait("document.querySelector('.opened .answer') !== null");
         started.elapsed()
     }
