@@ -32,8 +32,8 @@ pub enum Unread {
     NoJudgment,
 }
 
-/// The verdict among the bracketed parts of a text that `read` understands; others, such as `[[1]]` where a label is expected, are
-/// passed over.
+/// The verdict among the bracketed parts of a text that `read` understands; others, such as `[[1]]` where a label is
+/// expected, are passed over.
 ///
 /// # Errors
 /// When there is none, and when several differ and `several` asks for agreement.

@@ -3,20 +3,29 @@
 //!
 //! Figures are pure functions of measurements grouped by prompt ([`Groups`]). An interval draws prompts, not
 //! single answers, since answers to one prompt resemble each other. The same measurements and the same seed give the same
-//! interval on every machine. [`measure`] alone reads files: what a run measured.
+//! interval on every machine. [`measure`] reads what a run measured.
+//!
+//! The public benchmarks from their own files: [`alpaca`] (AlpacaEval 2), [`arena`] (Arena-Hard), [`mt_bench`]. One's own
+//! comparisons: [`pairwise`], [`judge`] (agreement with a reference), [`bias`]. Each has a result that serialises to JSON and
+//! displays as plain lines of text.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod agreement;
 pub mod alpaca;
 pub mod arena;
+pub mod bias;
 mod bootstrap;
 pub mod bracketed;
+mod choice;
 mod error;
 mod from_run;
 mod groups;
+pub mod judge;
 pub mod logistic;
 mod mean;
 mod models;
+pub mod mt_bench;
+pub mod pairwise;
 mod random;
 mod rank;
 mod records;
@@ -26,6 +35,7 @@ mod words;
 
 pub use agreement::{Ties, agreement, agreement_of};
 pub use bootstrap::{Bootstrap, Figure, Interval, Statistic, quantile};
+pub use choice::Choice;
 pub use error::EvalError;
 pub use from_run::{LengthUnit, measure};
 pub use groups::Groups;

@@ -82,22 +82,24 @@ pub fn fit<const N: usize>(observations: &[Observation<N>], penalty: Penalty) ->
     for _ in 0..MOST_STEPS {
         let (mut gradient, mut curvature) = ([0.0; N], [[0.0; N]; N]);
         for seen in observations {
-            let chance = sigmoid(dot(&seen.features, &at));
-            let (pull, curve) = (seen.weight * (seen.label - chance), seen.weight * chance * (1.0 - chance));
-            for i in 0..N {
-                gradient[i] += pull * seen.features[i];
-                for j in 0..=i {
-                    curvature[i][j] += curve * seen.features[i] * seen.features[j];
+            // Both chances, each to its last digit: on the way to infinity one of them is all that still pulls.
+            let at = dot(&seen.features, &at);
+            let (yes, no) = (sigmoid(at), sigmoid(-at));
+            let pull = seen.weight * (seen.label * no - (1.0 - seen.label) * yes);
+            let curve = seen.weight * yes * no;
+            for (i, x) in seen.features.iter().enumerate() {
+                gradient[i] += pull * x;
+                for (sum, other) in curvature[i].iter_mut().zip(&seen.features) {
+                    *sum += curve * x * other;
                 }
             }
         }
-        for i in 0..N {
+        for (i, row) in curvature.iter_mut().enumerate() {
             gradient[i] = gradient[i] / total - l2 * at[i];
-            for j in 0..=i {
-                curvature[i][j] /= total;
-                curvature[j][i] = curvature[i][j];
+            for sum in row.iter_mut() {
+                *sum /= total;
             }
-            curvature[i][i] += l2;
+            row[i] += l2;
         }
         let step = if l1 > 0.0 { shrunk_step(&curvature, &gradient, &at, l1) } else { step(&curvature, &gradient) };
         // A step of this length goes up from anywhere (Sun and Tran-Dinh 2019), and is Newton's own near the maximum.
@@ -143,8 +145,9 @@ pub fn default_strengths() -> [f64; 10] {
     std::array::from_fn(|place| libm::pow(10.0, 4.0 - 8.0 * place as f64 / 9.0))
 }
 
-/// The strength of L1 with the smallest mean log loss on held-out observations, the strongest of equal ones. Observation i
-/// of n is held out in fold (n − 1 − i) mod `folds`, as scikit-learn's GroupKFold deals out groups of one size.
+/// The strength of L1 with the smallest mean log loss on held-out observations, the strongest of equal ones.
+/// Observation i of n is held out in fold (n − 1 − i) mod `folds`, as scikit-learn's GroupKFold deals out groups of one
+/// size.
 ///
 /// # Errors
 /// As [`fit`]; and [`FitError::Nothing`] with fewer observations than folds.

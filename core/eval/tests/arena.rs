@@ -123,7 +123,7 @@ fn lengths_come_from_answer_files_of_both_versions() {
     assert_eq!(read, report);
 }
 
-fn label() -> impl Strategy<Value = Result<Label, Unread>> {
+fn label() -> impl Strategy<Value = Seen> {
     prop_oneof![
         Just(Ok(Label::FirstMuchBetter)),
         Just(Ok(Label::FirstBetter)),
@@ -134,10 +134,12 @@ fn label() -> impl Strategy<Value = Result<Label, Unread>> {
     ]
 }
 
-type Games = Vec<(Result<Label, Unread>, Result<Label, Unread>)>;
+type Seen = Result<Label, Unread>;
+/// Labels of both games on each question.
+type Games = Vec<(Seen, Seen)>;
 
 fn judgments(games: &Games, model: &str, opponent: &str) -> Vec<Judgment> {
-    let judgment = |(index, (first, second)): (usize, &(Result<Label, Unread>, Result<Label, Unread>))| Judgment {
+    let judgment = |(index, (first, second)): (usize, &(Seen, Seen))| Judgment {
         question: format!("q{index}"),
         category: None,
         model: model.to_string(),

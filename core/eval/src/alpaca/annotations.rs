@@ -75,12 +75,13 @@ impl Annotations {
         Annotations::from_json(&path.display().to_string(), &read(path)?, allow)
     }
 
-    /// Reads a JSON array or JSON lines of annotations; `file` names them in errors. Preferences are 1 … 2 as in AlpacaEval,
-    /// and 0, its older form of a draw.
+    /// Reads a JSON array or JSON lines of annotations; `file` names them in errors. Preferences are 1 … 2 as in
+    /// AlpacaEval, and 0, its older form of a draw.
     ///
     /// # Errors
-    /// When a record has another form; when it has a preference off the scale, none, or an output without text, and that is
-    /// not allowed; when models, baselines or annotators are mixed; when there is no record, or none with a preference.
+    /// When a record has another form; when it has a preference off the scale, none, or an output without text, and
+    /// that is not allowed; when models, baselines or annotators are mixed; when there is no record, or none with a
+    /// preference.
     pub fn from_json(file: &str, text: &str, allow: Allow) -> Result<Annotations, EvalError> {
         let raw: Vec<Raw> =
             records(file, text, "expected annotations with instruction, output_1, output_2, preference")?;
@@ -141,8 +142,8 @@ impl Annotations {
         Ok(Annotations { file: file.to_string(), model: generator_2, baseline: generator_1, annotator, items })
     }
 
-    /// Checks that both hold the same instructions in the same order: only then may they share a table of difficulties, or
-    /// be compared prompt by prompt.
+    /// Checks that both hold the same instructions in the same order: only then may they share a table of difficulties,
+    /// or be compared prompt by prompt.
     ///
     /// # Errors
     /// Names the first instruction that differs, or the numbers of them.

@@ -127,9 +127,11 @@ impl fmt::Display for AlpacaReport {
         }
         writeln!(f, "win rate of rounded preferences: {}", share(&raw.discrete_win_rate, bootstrap))?;
         for found in &self.length_controlled {
-            let error = 100.0 * found.standard_error;
-            let rate = share(&found.win_rate, bootstrap);
-            writeln!(f, "length-controlled win rate, {}: {rate}, standard error {error:.2} points", found.method)?;
+            write!(f, "length-controlled win rate, {}: {}", found.method, share(&found.win_rate, bootstrap))?;
+            if let Some(error) = found.standard_error {
+                write!(f, ", standard error {:.2} points", 100.0 * error)?;
+            }
+            writeln!(f)?;
             let weights = &found.weights;
             writeln!(
                 f,

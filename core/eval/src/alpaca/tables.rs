@@ -1,5 +1,5 @@
-//! The tables that AlpacaEval publishes, from their CSV files: weights of the length-controlled model, difficulties of the
-//! instructions, the judged rows that regularise a fit, and the leaderboard.
+//! The tables that AlpacaEval publishes, from their CSV files: weights of the length-controlled model, difficulties of
+//! the instructions, the judged rows that regularise a fit, and the leaderboard.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +39,8 @@ pub struct Difficulties {
     pub instructions: Option<Vec<String>>,
 }
 
-/// Judged answers of the baseline told to be brief or verbose: they tie the length weight to what length alone is worth.
+/// Judged answers of the baseline told to be brief or verbose: they tie the length weight to what length alone is
+/// worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Anchors {
     /// Where they are from.
@@ -96,8 +97,8 @@ pub struct Leaderboard {
 }
 
 impl WeightTable {
-    /// Reads a CSV file with the columns of AlpacaEval: the model's name, `np.tanh(std_delta_len)`, `instruction_difficulty`,
-    /// `not_gamed_baseline.astype(float)`.
+    /// Reads a CSV file with the columns of AlpacaEval: the model's name, `np.tanh(std_delta_len)`,
+    /// `instruction_difficulty`, `not_gamed_baseline.astype(float)`.
     ///
     /// # Errors
     /// When the file cannot be read, a column is missing, or a cell is not a finite number.
@@ -132,8 +133,9 @@ impl WeightTable {
 }
 
 impl Difficulties {
-    /// Reads a CSV file with the column `instruction_difficulty`, in the order of the instructions. With a column `index` the
-    /// rows are checked to be in order; with a column `instruction` they are later compared with the annotations.
+    /// Reads a CSV file with the column `instruction_difficulty`, in the order of the instructions. With a column
+    /// `index` the rows are checked to be in order; with a column `instruction` they are later compared with the
+    /// annotations.
     ///
     /// # Errors
     /// When the file cannot be read, the column is missing, a cell is not a finite number, or rows are out of order.

@@ -174,7 +174,8 @@ impl Judgments {
     /// Reads one text; `file` names it in errors.
     ///
     /// # Errors
-    /// When a record has another form, a label is none of the five, judges are mixed, or a model was judged twice on a question.
+    /// When a record has another form, a label is none of the five, judges are mixed, or a model was judged twice on a
+    /// question.
     pub fn from_json(file: &str, text: &str, several: Several) -> Result<Judgments, EvalError> {
         let mut all = Judgments::default();
         all.add(file, text, several)?;

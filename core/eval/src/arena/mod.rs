@@ -1,5 +1,5 @@
-//! Arena-Hard (Li et al. 2024) from judgment files: every answer against an anchor's, in both orders, with five labels from
-//! `A>>B` to `B>>A`; strong wins weigh three times; the score is the chance of winning against the anchor.
+//! Arena-Hard (Li et al. 2024) from judgment files: every answer against an anchor's, in both orders, with five labels
+//! from `A>>B` to `B>>A`; strong wins weigh three times; the score is the chance of winning against the anchor.
 
 mod answers;
 mod judgments;

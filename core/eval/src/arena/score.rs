@@ -20,8 +20,8 @@ use crate::{Bootstrap, Figure, Interval, mean, quantile};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Statistic {
-    /// Of version 0.1 (2024), the paper's: Bradley–Terry ratings of all models together, and from them the chance of winning against
-    /// the anchor. A game without a label is left out, the other game of its judgment stays.
+    /// Of version 0.1 (2024), the paper's: Bradley–Terry ratings of all models together, and from them the chance of
+    /// winning against the anchor. A game without a label is left out, the other game of its judgment stays.
     BradleyTerry,
     /// Of version 2.0 (2025): the model's mean points. A judgment in which either game has no label is left out.
     MeanPoints,
@@ -31,8 +31,8 @@ pub enum Statistic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Draws {
-    /// Single games, a strong win being three of them, as the public tool does. The interval comes out too narrow, since
-    /// both games on a question are alike.
+    /// Single games, a strong win being three of them, as the public tool does. The interval comes out too narrow,
+    /// since both games on a question are alike.
     Games,
     /// Questions, with all games on them.
     Questions,
@@ -79,8 +79,8 @@ pub struct ArenaRow {
     pub model: String,
     /// Chance of winning against the anchor, from 0 to 1. `n` counts games, a strong one once.
     pub score: Figure,
-    /// The same on an Elo scale, the anchor at 1000 and 400 points a factor of ten in the odds. `None` where every game was won,
-    /// or none.
+    /// The same on an Elo scale, the anchor at 1000 and 400 points a factor of ten in the odds. `None` where every game
+    /// was won, or none.
     pub elo: Option<f64>,
     /// Games that were won, tied and lost, a strong one once.
     pub games: [usize; 3],
@@ -116,7 +116,8 @@ struct Played {
 /// Scores models from judgments.
 ///
 /// # Errors
-/// When there is no judgment, no model has a readable game, a model has no games that lead to the anchor, or an option makes no sense.
+/// When there is no judgment, no model has a readable game, a model has no games that lead to the anchor, or an option
+/// makes no sense.
 pub fn score(judgments: &Judgments, options: &ArenaOptions) -> Result<ArenaReport, EvalError> {
     let anchor = options.anchor.as_str();
     if options.strong_weight == 0 {
@@ -255,7 +256,8 @@ impl Rate {
             let weight: f64 = self.weights[row.clone()].iter().sum();
             (weight > 0.0).then(|| self.points[row].iter().sum::<f64>() / weight)
         };
-        // Where everyone has met the anchor and nobody else, the maximum of the likelihood is each one's share of points.
+        // Where everyone has met the anchor and nobody else, the maximum of the likelihood is each one's share of
+        // points.
         let star = (0..self.players * self.players)
             .all(|cell| self.weights[cell] == 0.0 || (cell % self.players) as u32 == self.anchor);
         if self.statistic == Statistic::MeanPoints || star {
