@@ -2,19 +2,41 @@
 
 /** Names of signs that show nothing themselves or change how others are shown. */
 const SIGNS = {
-  0x7f: "DELETE", 0x85: "NEXT LINE", 0xad: "SOFT HYPHEN", 0x61c: "ARABIC LETTER MARK", 0x180e: "MONGOLIAN VOWEL SEPARATOR",
-  0x200b: "ZERO WIDTH SPACE", 0x200e: "LEFT-TO-RIGHT MARK", 0x200f: "RIGHT-TO-LEFT MARK", 0x2028: "LINE SEPARATOR",
-  0x2029: "PARAGRAPH SEPARATOR", 0x202a: "LEFT-TO-RIGHT EMBEDDING", 0x202b: "RIGHT-TO-LEFT EMBEDDING",
-  0x202c: "POP DIRECTIONAL FORMATTING", 0x202d: "LEFT-TO-RIGHT OVERRIDE", 0x202e: "RIGHT-TO-LEFT OVERRIDE",
-  0x2060: "WORD JOINER", 0x2066: "LEFT-TO-RIGHT ISOLATE", 0x2067: "RIGHT-TO-LEFT ISOLATE", 0x2068: "FIRST STRONG ISOLATE",
-  0x2069: "POP DIRECTIONAL ISOLATE", 0xfeff: "ZERO WIDTH NO-BREAK SPACE", 0xfff9: "INTERLINEAR ANNOTATION ANCHOR",
-  0xfffa: "INTERLINEAR ANNOTATION SEPARATOR", 0xfffb: "INTERLINEAR ANNOTATION TERMINATOR",
+  0x7f: "DELETE",
+  0x85: "NEXT LINE",
+  0xad: "SOFT HYPHEN",
+  0x61c: "ARABIC LETTER MARK",
+  0x180e: "MONGOLIAN VOWEL SEPARATOR",
+  0x200b: "ZERO WIDTH SPACE",
+  0x200e: "LEFT-TO-RIGHT MARK",
+  0x200f: "RIGHT-TO-LEFT MARK",
+  0x2028: "LINE SEPARATOR",
+  0x2029: "PARAGRAPH SEPARATOR",
+  0x202a: "LEFT-TO-RIGHT EMBEDDING",
+  0x202b: "RIGHT-TO-LEFT EMBEDDING",
+  0x202c: "POP DIRECTIONAL FORMATTING",
+  0x202d: "LEFT-TO-RIGHT OVERRIDE",
+  0x202e: "RIGHT-TO-LEFT OVERRIDE",
+  0x2060: "WORD JOINER",
+  0x2066: "LEFT-TO-RIGHT ISOLATE",
+  0x2067: "RIGHT-TO-LEFT ISOLATE",
+  0x2068: "FIRST STRONG ISOLATE",
+  0x2069: "POP DIRECTIONAL ISOLATE",
+  0xfeff: "ZERO WIDTH NO-BREAK SPACE",
+  0xfff9: "INTERLINEAR ANNOTATION ANCHOR",
+  0xfffa: "INTERLINEAR ANNOTATION SEPARATOR",
+  0xfffb: "INTERLINEAR ANNOTATION TERMINATOR",
 };
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+const HIDDEN =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
 /** How a sign is written so that one sees it: a control picture, or its number. */
 function picture(code) {
-  return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? "\u2421" : "U+" + code.toString(16).toUpperCase().padStart(4, "0");
+  return code < 0x20
+    ? String.fromCharCode(0x2400 + code)
+    : code === 0x7f
+      ? "\u2421"
+      : "U+" + code.toString(16).toUpperCase().padStart(4, "0");
 }
 
 /** Nodes that show a text as it is, with signs that hide or turn text made visible. */
@@ -27,7 +49,11 @@ function shown(text) {
     const code = match[0].codePointAt(0);
     const sign = document.createElement("span");
     sign.className = "sign";
-    sign.title = "U+" + code.toString(16).toUpperCase().padStart(4, "0") + " " + (SIGNS[code] || (code < 0xa0 ? "CONTROL CHARACTER" : "FORMAT CHARACTER"));
+    sign.title =
+      "U+" +
+      code.toString(16).toUpperCase().padStart(4, "0") +
+      " " +
+      (SIGNS[code] || (code < 0xa0 ? "CONTROL CHARACTER" : "FORMAT CHARACTER"));
     sign.textContent = picture(code);
     nodes.push(sign);
     from = match.index + match[0].length;
@@ -116,11 +142,34 @@ function plural(count, one, many) {
 /** A table. Cells are texts, nodes, or lists of them; the first of each row names it. The class `left2` puts two more
  *  columns to the left. */
 function table(heading, rows, attributes) {
-  return make("div", { class: "wide", tabindex: 0 },
-    make("table", attributes,
-      make("thead", {}, make("tr", {}, heading.map((cell) => make("th", { scope: "col" }, cell)))),
-      make("tbody", {}, rows.map((row) => make("tr", {}, row.map((cell, place) =>
-        place ? make("td", {}, cell) : make("th", { scope: "row" }, cell)))))));
+  return make(
+    "div",
+    { class: "wide", tabindex: 0 },
+    make(
+      "table",
+      attributes,
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          heading.map((cell) => make("th", { scope: "col" }, cell)),
+        ),
+      ),
+      make(
+        "tbody",
+        {},
+        rows.map((row) =>
+          make(
+            "tr",
+            {},
+            row.map((cell, place) => (place ? make("td", {}, cell) : make("th", { scope: "row" }, cell))),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 /** What is folded away until it is asked for; made then. */
@@ -137,7 +186,11 @@ function figureCell(figure, column, signs) {
   if (!figure) return "\u2013";
   const show = (value) => fixed(value * column.scale, column.digits);
   const put = (value) => (signs ? signed(show(value)) : show(value));
-  return [put(figure.value), figure.interval && make("span", { class: "interval" }, put(figure.interval.low) + " to " + put(figure.interval.high))];
+  return [
+    put(figure.value),
+    figure.interval &&
+      make("span", { class: "interval" }, put(figure.interval.low) + " to " + put(figure.interval.high)),
+  ];
 }
 
 /** Colour class of a model or an iteration, by its place. */

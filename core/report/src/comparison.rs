@@ -1,6 +1,6 @@
 //! Several runs beside each other: their last models on the same held-out prompts, and the settings in which they differ.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metareward_api::PromptId;
 use metareward_eval::{Measurements, ModelMeasurements, Table, in_words, main_table};
@@ -59,7 +59,8 @@ pub(crate) fn compare(
     }
     let Some((first, others)) = texts.split_first() else { return Ok(None) };
     // One name for two questions would pair what does not belong together.
-    let clash = |other: &BTreeMap<PromptId, String>| first.iter().any(|(id, text)| other.get(id).is_some_and(|o| o != text));
+    let clash =
+        |other: &BTreeMap<PromptId, String>| first.iter().any(|(id, text)| other.get(id).is_some_and(|o| o != text));
     let clashes: Vec<bool> = others.iter().map(clash).collect();
     let last: Vec<Option<ModelMeasurements>> = names
         .iter()
@@ -109,23 +110,21 @@ pub(crate) fn compare(
     Ok(Some(Comparison { names, table, against, settings: settings(runs)? }))
 }
 
-/// Names of experiments where they differ; else with folder and seed, and last with a number.
+/// Names of experiments where they differ, else of folders; last with a number.
 fn names(runs: &[RunReader]) -> Vec<String> {
+    let experiment = |run: &RunReader| run.record().name.clone();
     let folder = |run: &RunReader| run.folder().file_name().map(|name| name.to_string_lossy().into_owned());
-    let ways: [&dyn Fn(usize, &RunReader) -> String; 3] = [
-        &|_, run| run.record().name.clone(),
-        &|_, run| folder(run).unwrap_or_else(|| run.record().name.clone()),
-        &|place, run| format!("{} {}", folder(run).unwrap_or_else(|| run.record().name.clone()), place + 1),
-    ];
-    let mut names = Vec::new();
-    for way in ways {
-        names = runs.iter().enumerate().map(|(place, run)| way(place, run)).collect();
-        let different: std::collections::BTreeSet<&String> = names.iter().collect();
-        if different.len() == names.len() {
-            break;
-        }
+    let folder = |run: &RunReader| folder(run).unwrap_or_else(|| experiment(run));
+    let different = |names: &[String]| names.iter().collect::<BTreeSet<_>>().len() == names.len();
+    let experiments: Vec<String> = runs.iter().map(experiment).collect();
+    if different(&experiments) {
+        return experiments;
     }
-    names
+    let folders: Vec<String> = runs.iter().map(folder).collect();
+    if different(&folders) {
+        return folders;
+    }
+    folders.iter().enumerate().map(|(place, name)| format!("{name} {}", place + 1)).collect()
 }
 
 fn held_out(run: &RunReader) -> Result<BTreeMap<PromptId, String>, ReportError> {
@@ -156,9 +155,7 @@ fn settings(runs: &[RunReader]) -> Result<Vec<Setting>, ReportError> {
                     format!("{}: plugin", used.section),
                     Value::String(format!("{} {}", plugin.info.name, plugin.info.version)),
                 );
-                of.extend(
-                    plugin.sha256.clone().map(|hash| (format!("{}: sha256", used.section), Value::String(hash))),
-                );
+                of.extend(plugin.sha256.clone().map(|hash| (format!("{}: sha256", used.section), Value::String(hash))));
                 for (key, value) in of {
                     options.entry(key).or_default().push(value);
                 }
@@ -173,7 +170,7 @@ fn settings(runs: &[RunReader]) -> Result<Vec<Setting>, ReportError> {
         flat.insert("version of metareward".into(), Value::String(record.version.clone()));
         all.push(flat);
     }
-    let keys: std::collections::BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
+    let keys: BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
     let setting = |key: &String| Setting {
         key: key.clone(),
         values: all.iter().map(|settings| settings.get(key).cloned()).collect(),

@@ -33,8 +33,8 @@ pub struct RunFigures {
     pub name: String,
     /// Name of the run folder.
     pub folder: String,
-    /// The run's seed.
-    pub seed: u64,
+    /// The run's seed, as digits: a script's numbers are not exact beyond 2⁵³.
+    pub seed: String,
     /// Version of metareward that made the run.
     pub version: String,
     /// What is known of the seed model.
@@ -220,7 +220,7 @@ pub(crate) fn of_run(
     let figures = RunFigures {
         name: record.name.clone(),
         folder: reader.folder().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        seed: record.seed,
+        seed: record.seed.to_string(),
         version: record.version.clone(),
         card: record.card.clone(),
         fingerprint: record.model.fingerprint.to_string(),
@@ -295,7 +295,8 @@ fn categories(
     let (opponent, others) = measurements.models.split_first()?;
     let row = |(category, prompts): (&String, &Vec<PromptId>)| {
         let only = |points: &Groups<f64>| -> Groups<f64> {
-            let values = prompts.iter().flat_map(|prompt| points.of(prompt).iter().map(|value| (prompt.clone(), *value)));
+            let values =
+                prompts.iter().flat_map(|prompt| points.of(prompt).iter().map(|value| (prompt.clone(), *value)));
             values.collect()
         };
         let theirs = only(&opponent.points);

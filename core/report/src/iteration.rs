@@ -262,12 +262,7 @@ impl Tally {
     ) -> IterationFigures {
         let lengths = ["responses", "chosen", "rejected"].iter().zip(&self.lengths).filter_map(|(of, values)| {
             let mean = values.iter().sum::<f64>() / values.len() as f64;
-            Some(LengthFigures {
-                of: (*of).into(),
-                n: values.len(),
-                mean,
-                quantiles: Quantiles::of(values)?,
-            })
+            Some(LengthFigures { of: (*of).into(), n: values.len(), mean, quantiles: Quantiles::of(values)? })
         });
         let figure = |groups| ratio_figure(groups, bootstrap);
         let position_bias = self.asked.then(|| PositionBias {

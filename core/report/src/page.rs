@@ -11,16 +11,28 @@ use crate::{
     pack::encode,
 };
 
-/// The page's style.
-const STYLE: &str = include_str!("../page/report.css");
+/// The page's style, part by part; what depends on the screen overrides the rest.
+const STYLE: &[&str] = &[
+    include_str!("../page/base.css"),
+    include_str!("../page/figures.css"),
+    include_str!("../page/browse.css"),
+    include_str!("../page/screens.css"),
+];
 
-/// The page's script, part by part.
-const SCRIPT: [&str; 6] = [
+/// The page's script, part by part. All parts see each other; the last one begins.
+const SCRIPT: &[&str] = &[
     include_str!("../page/elements.js"),
     include_str!("../page/charts.js"),
-    include_str!("../page/figures.js"),
+    include_str!("../page/summary.js"),
+    include_str!("../page/models.js"),
+    include_str!("../page/training.js"),
+    include_str!("../page/scores.js"),
+    include_str!("../page/meta.js"),
+    include_str!("../page/stages.js"),
     include_str!("../page/compare.js"),
     include_str!("../page/browse.js"),
+    include_str!("../page/prompt.js"),
+    include_str!("../page/battles.js"),
     include_str!("../page/start.js"),
 ];
 
@@ -48,6 +60,7 @@ pub(crate) fn page(runs: &[RunReader], options: &Options) -> Result<Page, Report
 
 fn assemble(figures: &Figures, blocks: &[Block]) -> Result<String, ReportError> {
     let script = format!("(() => {{\n\"use strict\";\n{}}})();\n", SCRIPT.join("\n"));
+    let style = STYLE.join("\n");
     let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
     let size: usize = blocks.iter().map(|block| block.content.len() + 100).sum();
     let mut html = String::with_capacity(size + (1 << 20));
@@ -56,11 +69,11 @@ fn assemble(figures: &Figures, blocks: &[Block]) -> Result<String, ReportError> 
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" \
          content=\"default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" \
-         content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>{STYLE}</style>\n\
+         content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>{style}</style>\n\
          </head>\n<body>\n<main id=\"page\"><noscript><p>The figures of this report are drawn by a script inside this file. \
          Allow scripts to see them; nothing is fetched from anywhere.</p></noscript></main>\n",
         hash(&script),
-        hash(STYLE),
+        hash(&style),
         title(figures),
     ));
     html.push_str("<script type=\"application/json\" id=\"figures\">");
@@ -108,7 +121,8 @@ mod tests {
 
     #[test]
     fn no_text_ends_a_block() {
-        let texts = ["</script><script>alert(1)</script>", "<!--<script>", "a\u{2028}b\u{2029}c", "\u{0}\u{1b}", "]]>&amp;"];
+        let texts =
+            ["</script><script>alert(1)</script>", "<!--<script>", "a\u{2028}b\u{2029}c", "\u{0}\u{1b}", "]]>&amp;"];
         let json = block(&texts).unwrap();
         assert!(!json.contains(['<', '>', '&', '\u{2028}', '\u{2029}', '\u{0}', '\u{1b}']), "{json}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), texts);
@@ -118,7 +132,7 @@ mod tests {
         #[test]
         fn any_text_comes_back_from_its_block(text in r"(?s)([<>&!/\-]|script|\PC|.){0,40}") {
             let json = block(&text).unwrap();
-            proptest::prop_assert!(!json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+            proptest::prop_assert!(!json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{}", json);
             proptest::prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }
     }

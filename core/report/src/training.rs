@@ -43,11 +43,11 @@ pub(crate) fn log(reader: &RunReader) -> Log {
                     log.warnings.push(message);
                 }
             }
-            Event::StageFinished { place, stage, tokens, seconds, reused, shards, .. } => {
-                // A stage that a later process found finished took no effort then.
-                if shards == 0 || reused < shards {
-                    log.effort.insert((place, stage), (seconds, tokens));
-                }
+            // A stage that a later process found finished took no effort then.
+            Event::StageFinished { place, stage, tokens, seconds, reused, shards, .. }
+                if shards == 0 || reused < shards =>
+            {
+                log.effort.insert((place, stage), (seconds, tokens));
             }
             _ => {}
         }

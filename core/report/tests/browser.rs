@@ -70,7 +70,9 @@ fn hostile_texts_are_shown_and_run_nothing() {
         0x7f => "\u{2421}".into(),
         code @ (0x9 | 0xa) => char::from_u32(code).unwrap().to_string(),
         code if code < 0x20 => char::from_u32(0x2400 + code).unwrap().to_string(),
-        code @ (0xad | 0x200b | 0x200f | 0x2028 | 0x2029 | 0x202c | 0x202e | 0x2066 | 0x2069 | 0xfeff) => format!("U+{code:04X}"),
+        code @ (0xad | 0x200b | 0x200f | 0x2028 | 0x2029 | 0x202c | 0x202e | 0x2066 | 0x2069 | 0xfeff) => {
+            format!("U+{code:04X}")
+        }
         code @ 0xe0000..=0xe007f => format!("U+{code:X}"),
         _ => letter.to_string(),
     };
@@ -150,12 +152,19 @@ fn figures_lead_to_the_texts_behind_them() {
     let verdict = run.verdicts(2).unwrap().next().unwrap().unwrap();
     let address = format!("file://{}?again#run=0&place=iteration-2&prompt={}", page.display(), verdict.prompt);
     browser.send("Page.navigate", json!({ "url": address }));
-    let opened = format!("document.querySelector('.opened')?.textContent.startsWith('Prompt {}') === true", verdict.prompt);
+    let opened =
+        format!("document.querySelector('.opened')?.textContent.startsWith('Prompt {}') === true", verdict.prompt);
     browser.wait(&opened);
     browser.unfold();
     let text = browser.value("document.querySelector('.opened').textContent");
     let text = text.as_str().unwrap();
-    for part in ["Actor pair", "Judge pair", "Length control with rho", "Battles between the judgments", &verdict.text.replace('\n', "")] {
+    for part in [
+        "Actor pair",
+        "Judge pair",
+        "Length control with rho",
+        "Battles between the judgments",
+        &verdict.text.replace('\n', ""),
+    ] {
         assert!(text.replace('\n', "").contains(part), "{part} is missing");
     }
 }
@@ -171,12 +180,17 @@ fn multiply(run: &Path, prompts: usize) {
         if shards.is_empty() || folder.ends_with("reference") {
             continue;
         }
-        let texts: Vec<String> = shards.iter().map(|shard| fs::read_to_string(folder.join(shard["file"].as_str().unwrap())).unwrap()).collect();
+        let texts: Vec<String> = shards
+            .iter()
+            .map(|shard| fs::read_to_string(folder.join(shard["file"].as_str().unwrap())).unwrap())
+            .collect();
         let mut new = Vec::new();
         for copy in 0..prompts / 4 {
             for (shard, text) in shards.iter().zip(&texts) {
                 let file = format!("copy-{copy}-{}", shard["file"].as_str().unwrap());
-                let renamed = text.replace("\"prompt\":\"p", &format!("\"prompt\":\"c{copy}-p")).replace("\"id\":\"p", &format!("\"id\":\"c{copy}-p"));
+                let renamed = text
+                    .replace("\"prompt\":\"p", &format!("\"prompt\":\"c{copy}-p"))
+                    .replace("\"id\":\"p", &format!("\"id\":\"c{copy}-p"));
                 fs::write(folder.join(&file), renamed).unwrap();
                 let mut shard = shard.clone();
                 shard["file"] = json!(file);
@@ -197,7 +211,10 @@ fn five_thousand_prompts_open() {
     let page = lab.root.path().join("report.html");
     write(&lab.run_folder(), &page);
     let took = browser.open(&page);
-    println!("5,000 prompts, {:.1} MB: {took:?} to the figures and the first prompt", fs::metadata(&page).unwrap().len() as f64 / 1e6);
+    println!(
+        "5,000 prompts, {:.1} MB: {took:?} to the figures and the first prompt",
+        fs::metadata(&page).unwrap().len() as f64 / 1e6
+    );
     assert_eq!(browser.value("document.querySelector('.pager').textContent"), json!("←1–50 of 5,000→"));
     // The last one of them is found and opened.
     let last = "(() => { const search = document.querySelector('#browse input'); search.value = 'c1249-p'; search.dispatchEvent(new Event('input')); \

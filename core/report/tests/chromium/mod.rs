@@ -43,8 +43,10 @@ impl Chromium {
         // The protocol's pipes are the descriptors 3 and 4; a shell puts them there.
         let mut process = Command::new("sh")
             .arg("-c")
-            .arg("exec \"$0\" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars \
-                  --remote-debugging-pipe --user-data-dir=\"$1\" 3<&0 4>&1 </dev/null >/dev/null 2>&1")
+            .arg(
+                "exec \"$0\" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars \
+                  --remote-debugging-pipe --user-data-dir=\"$1\" 3<&0 4>&1 </dev/null >/dev/null 2>&1",
+            )
             .arg(program)
             .arg(profile.path())
             .stdin(Stdio::piped())
@@ -81,7 +83,9 @@ impl Chromium {
             assert_eq!(bytes.pop(), Some(0), "Chromium ended");
             let answer: Value = serde_json::from_slice(&bytes).unwrap();
             match answer["method"].as_str() {
-                Some("Runtime.exceptionThrown" | "Log.entryAdded") => self.complaints.push(answer["params"].to_string()),
+                Some("Runtime.exceptionThrown" | "Log.entryAdded") => {
+                    self.complaints.push(answer["params"].to_string())
+                }
                 _ if answer["id"] == json!(self.number) => {
                     assert!(answer.get("error").is_none(), "{method}: {answer}");
                     return answer["result"].clone();

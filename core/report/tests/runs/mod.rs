@@ -29,7 +29,7 @@ pub const HOSTILE: [&str; 12] = [
     // Ends a string of a script, in the ways that strings end.
     "\"; window.broken = 'string'; //\u{2028}window.broken = 'line'\u{2029}`${window.broken = 'template'}`",
     // Turns the order of letters, so that what is read is not what is there.
-    "access \u{202e}gpj.exe\u{202c} \u{2066}isolated\u{2069} \u{200f}mark",
+    "<img src=y onerror=\"window.broken = 'sign'\">access \u{202e}gpj.exe\u{202c} \u{2066}isolated\u{2069} \u{200f}mark",
     // Controls: a bell, a terminal's escape, a lone carriage return, a null, a delete.
     "bell\u{7} escape\u{1b}[31m return\rnull\u{0} delete\u{7f}",
     // Hides letters.
