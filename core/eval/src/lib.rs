@@ -7,12 +7,13 @@
 //!
 //! The public benchmarks from their own files: [`alpaca`] (AlpacaEval 2), [`arena`] (Arena-Hard), [`mt_bench`]. One's own
 //! comparisons: [`pairwise`], [`judge`] (agreement with a reference), [`bias`]. Each has a result that serialises to JSON and
-//! displays as plain lines of text.
+//! displays as plain lines of text. [`ask`] is what a judge is asked for them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod agreement;
 pub mod alpaca;
 pub mod arena;
+pub mod ask;
 pub mod bias;
 mod bootstrap;
 pub mod bracketed;
