@@ -51,3 +51,21 @@ macro_rules! export {
         };
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use metareward_api::API_VERSION;
+
+    /// The macro needs the version as a literal, and WIT has it in the package's name: all must be the same.
+    #[test]
+    fn one_version_of_the_contract_stands_everywhere() {
+        assert!(include_str!("export.rs").contains(&format!("\"metareward-plugin-stamp:{API_VERSION}:\"")));
+        let types = include_str!("../../wit/since-v0.1.0/types.wit");
+        assert!(types.contains(&format!("package metareward:plugin@{API_VERSION};")));
+        let bindings = include_str!("bindings.rs");
+        assert_eq!(
+            bindings.matches("metareward:plugin/").count(),
+            bindings.matches(&format!("@{API_VERSION}\"")).count()
+        );
+    }
+}
