@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
+use metareward_api::PromptId;
 use serde::{Deserialize, Serialize};
 
 use crate::choice::Choice;
+use crate::error::{EvalError, read, record};
 use crate::logistic::{FitError, Observation, Penalty, fit};
+use crate::records::records;
 use crate::show::{number, share};
 use crate::{Bootstrap, Figure, Groups, Spread, mean, mean_of, share_from, spearman_figure};
 
@@ -49,8 +53,8 @@ pub struct PositionBias {
 pub struct LengthBias {
     /// Share of decided comparisons of different lengths in which the longer one is chosen.
     pub longer_wins: Option<Figure>,
-    /// Change of the log odds of being chosen per [`LengthBias::deviation`] of more length, position held; a tie is half a
-    /// choice.
+    /// Change of the log odds of being chosen per [`LengthBias::deviation`] of more length, position held; a tie is
+    /// half a choice.
     pub slope: Option<Figure>,
     /// Why there is no slope, where there is none.
     pub no_slope: Option<String>,
@@ -114,6 +118,64 @@ pub struct BiasReport {
     pub failures: Option<ParseFailures>,
     /// How the intervals were made.
     pub bootstrap: Bootstrap,
+}
+
+/// A comparison as a file holds it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    prompt: PromptId,
+    #[serde(default)]
+    choice: Option<Choice>,
+    #[serde(default)]
+    scores: Option<(f64, f64)>,
+    #[serde(default)]
+    lengths: Option<(f64, f64)>,
+    #[serde(default)]
+    own: Option<Choice>,
+    #[serde(default)]
+    reference: Option<Choice>,
+}
+
+/// Reads comparisons: JSON lines, or an array, of `{"prompt", "choice", "scores", "lengths", "own", "reference"}`. All
+/// but the prompt may be null or absent; choices are `"first"`, `"second"` or `"tie"`, scores and lengths two numbers
+/// each.
+///
+/// # Errors
+/// When the file cannot be read, a record has another form, or an own answer is a tie or a length negative.
+pub fn read_shown(path: &Path) -> Result<Groups<Shown>, EvalError> {
+    let file = path.display().to_string();
+    let raw: Vec<Raw> = records(&file, &read(path)?, "expected comparisons with prompt and choice")?;
+    let mut shown = Groups::default();
+    for (index, item) in raw.into_iter().enumerate() {
+        let form = |message: &str| EvalError::Form { place: record(&file, index), message: message.to_string() };
+        if item.own == Some(Choice::Tie) {
+            return Err(form("`own` is `tie`; expected `first`, `second` or null"));
+        }
+        if item.lengths.is_some_and(|(first, second)| first < 0.0 || second < 0.0) {
+            return Err(form("a length is negative"));
+        }
+        let Raw { prompt, choice, scores, lengths, own, reference } = item;
+        shown.push(&prompt, Shown { choice, scores, lengths, own, reference });
+    }
+    Ok(shown)
+}
+
+impl BiasReport {
+    /// All that comparisons say of a judge; its scores are added by [`saturation`]. A choice that is missing counts as
+    /// unreadable.
+    pub fn from_shown(judge: &str, shown: &Groups<Shown>, length_unit: &str, bootstrap: &Bootstrap) -> BiasReport {
+        let outcomes = shown.map(|seen| seen.choice.is_none().then(|| "no choice could be read".to_string()));
+        BiasReport {
+            judge: judge.to_string(),
+            position: position(shown, bootstrap),
+            length: length(shown, length_unit, bootstrap),
+            own: self_preference(shown, bootstrap),
+            saturation: None,
+            failures: parse_failures(&outcomes, bootstrap),
+            bootstrap: *bootstrap,
+        }
+    }
 }
 
 /// How position weighs. `None` without a comparison that was read.

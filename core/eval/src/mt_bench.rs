@@ -84,8 +84,16 @@ impl Categories {
     }
 }
 
-/// Reads a judgment file. A score of −1, the public tool's sign of failure, and a missing one are looked for in the
-/// judge's text.
+/// Reads a judgment file: JSON lines or an array, as [`read_ratings`] says.
+///
+/// # Errors
+/// As [`read_ratings`], and when the file cannot be read.
+pub fn read_ratings_file(path: &Path, several: Several) -> Result<Vec<Rated>, EvalError> {
+    read_ratings(&path.display().to_string(), &read(path)?, several)
+}
+
+/// Reads judgments from text; `file` names it in errors. A score of −1, the public tool's sign of failure, and a
+/// missing one are looked for in the judge's text.
 ///
 /// # Errors
 /// When a record has another form, a turn is neither 1 nor 2, a score is off the scale, or a turn was rated twice.

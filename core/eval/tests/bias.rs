@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use metareward_api::PromptId;
-use metareward_eval::bias::{BiasReport, Shown, length, parse_failures, position, saturation, self_preference};
+use metareward_eval::bias::{
+    BiasReport, Shown, length, parse_failures, position, read_shown, saturation, self_preference,
+};
 use metareward_eval::{Bootstrap, Choice, Groups};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -137,6 +139,29 @@ fn a_report_says_what_was_measured() {
     }
     let read: BiasReport = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
     assert_eq!(read, report);
+}
+
+#[test]
+fn comparisons_are_read_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shown.jsonl");
+    let good = r#"{"prompt":"p","choice":"first","scores":[4,5],"lengths":[10,20],"own":"second","reference":null}"#;
+    std::fs::write(&file, format!("{good}\n{{\"prompt\":\"q\",\"choice\":null}}\n")).unwrap();
+    let shown = read_shown(&file).unwrap();
+    let report = BiasReport::from_shown("M1", &shown, "characters", &QUICK);
+    assert_eq!(report.position.unwrap().lower_wins.unwrap().value, 1.0);
+    assert_eq!(report.length.unwrap().longer_wins.unwrap().value, 0.0);
+    assert_eq!((report.own.unwrap().own_wins.value, report.failures.unwrap().rate.value), (0.0, 0.5));
+    for (bad, message) in [
+        (good.replace("\"second\"", "\"tie\""), "record 1: `own` is `tie`"),
+        (good.replace("[10,20]", "[10,-20]"), "record 1: a length is negative"),
+        (good.replace("[4,5]", "[4]"), "record 1: invalid length 1"),
+        (good.replace("scores", "points"), "unknown field `points`"),
+    ] {
+        std::fs::write(&file, bad).unwrap();
+        let found = read_shown(&file).unwrap_err().to_string();
+        assert!(found.contains(message), "{found}");
+    }
 }
 
 proptest! {
