@@ -103,13 +103,13 @@ function battles(records, rated, judge) {
           ];
         }),
       ),
+      make("h4", {}, "Weight of wins, row over column; press a cell for its verdicts"),
       make(
         "div",
         { class: "wide", tabindex: 0 },
         make(
           "table",
-          { class: "heat" },
-          make("caption", {}, "Weight of wins, row over column; press a cell for the verdicts"),
+          { class: "heat", "aria-label": "Weight of wins, row over column" },
           make(
             "thead",
             {},

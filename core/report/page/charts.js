@@ -290,12 +290,12 @@ function dotChart(spec) {
 
 /** Bars over values. A bar: at, share, text; onpick is called with a bar that is pressed. */
 function barChart(spec) {
-  spec.height ||= 128;
+  spec.height ||= 132;
   return chart(spec, (picture, width, height) => {
     const left = 2,
       right = width - 2,
       top = 14,
-      bottom = height - 20;
+      bottom = height - 24;
     const [x0, x1] = spec.domain;
     const step = spec.step || 1;
     const X = (x) => left + ((x - x0 + step / 2) / (x1 - x0 + step)) * (right - left);

@@ -105,10 +105,18 @@ function mark(text, tone) {
   return make("span", { class: "mark" + (tone ? " " + tone : "") }, text);
 }
 
+/** Rounded as the sentences are: what lies in the middle goes to the even digit, where `toFixed` goes up. */
+function rounded(size, digits) {
+  // Forty more digits show every tie of numbers of this kind as it is.
+  const exact = size.toFixed(digits + 40);
+  const kept = exact.slice(0, -40).replace(/\.$/, "");
+  return /^50*$/.test(exact.slice(-40)) && /[02468]$/.test(kept) ? kept : size.toFixed(digits);
+}
+
 /** A number with so many digits after the point, and commas between thousands. */
 function fixed(value, digits) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "\u2013";
-  let text = Math.abs(value).toFixed(digits);
+  let text = rounded(Math.abs(value), digits);
   const [whole, part] = text.split(".");
   text = whole.replace(/\B(?=(\d{3})+$)/g, ",") + (part ? "." + part : "");
   return (value < 0 && Number(text.replace(/,/g, "")) !== 0 ? "\u2212" : "") + text;

@@ -3,7 +3,7 @@
 const CURVES = [
   { key: "loss", title: "Loss" },
   { key: "margin", title: "Margin", note: "implicit reward, chosen minus rejected" },
-  { key: "rewards", title: "Implicit rewards", note: "chosen solid, rejected dashed" },
+  { key: "rewards", title: "Implicit rewards", note: "rejected ones dashed" },
   { key: "accuracy", title: "Accuracy", note: "chosen ahead of rejected" },
   { key: "gradient_norm", title: "Gradient norm", note: "before clipping" },
   { key: "learning_rate", title: "Learning rate" },

@@ -136,14 +136,17 @@ pub(crate) struct Block {
     pub content: String,
 }
 
-/// Figures and records of a run. `number` is its place among the runs of the page.
+/// Figures and records of a run. `number` is its place among the runs of the page, `budget` the bytes that its records
+/// may take.
 pub(crate) fn of_run(
     reader: &RunReader,
     number: usize,
+    budget: u64,
     options: &Options,
     measurements: &Measurements,
 ) -> Result<(RunFigures, Vec<Block>), ReportError> {
     let record = reader.record();
+    let budget = budget / (u64::from(record.config.iterations) + 1);
     let log = training::log(reader);
     let mut remarks = log.warnings.clone();
     let mut places = Vec::new();
@@ -172,7 +175,7 @@ pub(crate) fn of_run(
             continue;
         }
         let mut tally = Tally::default();
-        let mut packer = Packer::new(options.prompts);
+        let mut packer = Packer::new(options.prompts, budget);
         let (mut prompts, mut failed) = (0, None);
         let left = records::of_iteration(reader, iteration, |records| {
             prompts += 1;
@@ -193,7 +196,7 @@ pub(crate) fn of_run(
         evaluations.push(EvaluationFigures { name: name.clone(), stages: stages(&Place::Evaluation(name.clone()))? });
     }
     let mut by_category: BTreeMap<String, Vec<PromptId>> = BTreeMap::new();
-    let mut packer = Packer::new(options.prompts);
+    let mut packer = Packer::new(options.prompts, budget);
     let (mut prompts, mut failed) = (0, None);
     let left = records::of_evaluation(reader, &names, |records| {
         prompts += 1;

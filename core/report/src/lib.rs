@@ -44,11 +44,20 @@ pub struct Options {
     /// The most prompts of an iteration, and of the held-out ones, whose records go into the page; `None` for all. Figures
     /// are always of all records.
     pub prompts: Option<usize>,
+    /// About how many bytes of the page may be records, shared evenly by iterations and held-out prompts; a browser has
+    /// to hold the file. Where it is too little for all prompts, the page says how many it holds. Default 200 MiB.
+    pub record_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { bootstrap: Bootstrap::default(), length_unit: LengthUnit::Characters, full_points: 5.0, prompts: None }
+        Self {
+            bootstrap: Bootstrap::default(),
+            length_unit: LengthUnit::Characters,
+            full_points: 5.0,
+            prompts: None,
+            record_bytes: 200 << 20,
+        }
     }
 }
 

@@ -105,17 +105,20 @@ pub(crate) struct Packer {
     open: Vec<String>,
     bytes: usize,
     packs: Vec<String>,
+    packed: u64,
     limit: Option<usize>,
+    budget: u64,
 }
 
 impl Packer {
-    pub fn new(limit: Option<usize>) -> Self {
-        Self { limit, ..Self::default() }
+    /// Takes at most so many prompts, and no more once the packs hold so many bytes.
+    pub fn new(limit: Option<usize>, budget: u64) -> Self {
+        Self { limit, budget, ..Self::default() }
     }
 
     /// Adds the records of one prompt, unless there are as many as are wanted.
     pub fn add<T: Serialize>(&mut self, entry: Entry, records: &T) -> Result<(), ReportError> {
-        if self.limit.is_some_and(|limit| self.entries.len() >= limit) {
+        if self.packed >= self.budget || self.limit.is_some_and(|limit| self.entries.len() >= limit) {
             return Ok(());
         }
         let json = serde_json::to_string(records).map_err(|error| encode("a prompt's records", &error))?;
@@ -127,7 +130,9 @@ impl Packer {
 
     fn close(&mut self) -> Result<(), ReportError> {
         if !self.open.is_empty() {
-            self.packs.push(compressed(&format!("[{}]", self.open.join(",")))?);
+            let pack = compressed(&format!("[{}]", self.open.join(",")))?;
+            self.packed += pack.len() as u64;
+            self.packs.push(pack);
             self.open.clear();
             self.bytes = 0;
         }
@@ -151,4 +156,46 @@ fn compressed(text: &str) -> Result<String, ReportError> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let bytes = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
     Ok(STANDARD.encode(bytes.map_err(|error| encode("a pack", &error))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_end_with_their_budget() {
+        let entry = |id: u32| Entry {
+            id: id.to_string(),
+            text: String::new(),
+            category: None,
+            pack: 0,
+            scores: Vec::new(),
+            actor: None,
+            judge: None,
+            unreadable: 0,
+            order_decides: 0,
+        };
+        // Letters that hardly compress, a quarter of a pack each.
+        let text = |seed: u32| -> String {
+            let digest = |n: u32| blake3::hash(&[seed.to_le_bytes(), n.to_le_bytes()].concat()).to_hex().to_string();
+            (0..4096).map(digest).collect()
+        };
+        let fill = |limit, budget| {
+            let mut packer = Packer::new(limit, budget);
+            (0..40).for_each(|id| packer.add(entry(id), &text(id)).unwrap());
+            packer.finish().unwrap()
+        };
+        let (all, _, packs) = fill(None, u64::MAX);
+        assert_eq!((all, packs.len()), (40, 10));
+        let size = packs[0].len() as u64;
+        let (some, _, packs) = fill(None, 2 * size);
+        assert!(
+            some < 40 && some.is_multiple_of(4) && packs.len() == some / 4,
+            "{some} prompts in {} packs",
+            packs.len()
+        );
+        assert!(packs.iter().map(|pack| pack.len() as u64).sum::<u64>() < 4 * size);
+        assert_eq!(fill(Some(3), u64::MAX).0, 3);
+        assert_eq!(fill(None, 0).0, 0);
+    }
 }

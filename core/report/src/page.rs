@@ -46,9 +46,10 @@ pub(crate) fn page(runs: &[RunReader], options: &Options) -> Result<Page, Report
         return Err(ReportError::NoRuns);
     }
     let measured = runs.iter().map(|run| figures::measurements(run, options)).collect::<Result<Vec<_>, _>>()?;
+    let budget = options.record_bytes / runs.len() as u64;
     let (mut of_runs, mut blocks) = (Vec::new(), Vec::new());
     for (number, (run, measurements)) in runs.iter().zip(&measured).enumerate() {
-        let (figures, of_run) = figures::of_run(run, number, options, measurements)?;
+        let (figures, of_run) = figures::of_run(run, number, budget, options, measurements)?;
         of_runs.push(figures);
         blocks.extend(of_run);
     }

@@ -9,13 +9,17 @@ use std::{fs, path::Path};
 
 use chromium::Chromium;
 use metareward_eval::Bootstrap;
-use metareward_report::{Options, report};
+use metareward_report::{Figures, Options, report};
 use metareward_runtime::{Fingerprint, RunReader};
 use serde_json::{Value, json};
 
 fn write(run: &Path, page: &Path) {
     let options = Options { bootstrap: Bootstrap { draws: 50, ..Bootstrap::default() }, ..Options::default() };
     report(&[RunReader::open(run).unwrap()], page, &options).unwrap();
+}
+
+fn figures(page: &Path) -> Figures {
+    serde_json::from_str(runs::content(&fs::read_to_string(page).unwrap(), "figures")).unwrap()
 }
 
 /// Opens every prompt of every place, unfolds all of it, and calls `each`.
@@ -147,6 +151,17 @@ fn figures_lead_to_the_texts_behind_them() {
     );
     let tip = browser.value("document.getElementById('tip').textContent");
     assert!(tip.as_str().unwrap().contains("judgments"), "{tip}");
+    // Numbers are rounded as the sentences about them are.
+    let table = figures(&page).runs.swap_remove(0).table;
+    for (place, column) in table.columns.iter().enumerate() {
+        for row in &table.rows {
+            let Some(cell) = row.cells[place] else { continue };
+            let shown = column.show(cell.value).replace('-', "−");
+            let cells = browser
+                .value("[...document.querySelectorAll('#models td')].map((cell) => cell.firstChild.textContent)");
+            assert!(cells.as_array().unwrap().contains(&json!(shown)), "{shown} of {} is not shown", column.heading);
+        }
+    }
     // An address opens the prompt that it names.
     let run = RunReader::open(&lab.run_folder()).unwrap();
     let verdict = run.verdicts(2).unwrap().next().unwrap().unwrap();
