@@ -84,6 +84,15 @@ pub fn report(runs: &[RunReader], to: &Path, options: &Options) -> Result<Writte
     Ok(Written { path: to.to_owned(), bytes: page.html.len() as u64, prompts: page.prompts })
 }
 
+/// What the page of several runs compares, without the page: for a terminal or a program. `None` of fewer than two runs.
+///
+/// # Errors
+/// [`ReportError::Run`] when records cannot be read.
+pub fn compare(runs: &[RunReader], options: &Options) -> Result<Option<Comparison>, ReportError> {
+    let measured = runs.iter().map(|run| figures::measurements(run, options)).collect::<Result<Vec<_>, _>>()?;
+    comparison::compare(runs, &measured, options)
+}
+
 /// The page of [`report`] as a string.
 ///
 /// # Errors

@@ -49,6 +49,7 @@ fn walk(browser: &mut Chromium, mut each: impl FnMut(&mut Chromium)) {
 fn hostile_texts_are_shown_and_run_nothing() {
     let Some(mut browser) = Chromium::start(1200, 900) else { return };
     let lab = runs::scripted_run(&[]);
+    runs::give_points(&lab.run_folder(), |model, _, _| model as f64);
     runs::taint(&lab.run_folder());
     let page = lab.root.path().join("report.html");
     write(&lab.run_folder(), &page);
@@ -115,7 +116,8 @@ fn the_page_may_load_and_run_nothing_else() {
 fn a_phone_needs_no_scrolling_to_the_side() {
     let Some(mut browser) = Chromium::start(390, 844) else { return };
     let lab = runs::scripted_run(&[]);
-    // With the hostile texts: one of them is a word that is wider than the screen.
+    // With an oracle, for all figures, and with the hostile texts: one of them is a word that is wider than the screen.
+    runs::give_points(&lab.run_folder(), |model, prompt, draw| ((model + prompt) as f64 + f64::from(draw)) % 6.0);
     runs::taint(&lab.run_folder());
     let page = lab.root.path().join("report.html");
     write(&lab.run_folder(), &page);
@@ -181,6 +183,34 @@ fn figures_lead_to_the_texts_behind_them() {
         &verdict.text.replace('\n', ""),
     ] {
         assert!(text.replace('\n', "").contains(part), "{part} is missing");
+    }
+}
+
+#[test]
+fn a_run_that_has_come_only_so_far_is_drawn() {
+    let Some(mut browser) = Chromium::start(1200, 900) else { return };
+    let lab = runs::scripted_run(&["meta_judge.pairs=false"]);
+    let page = lab.root.path().join("report.html");
+    // From a finished run back to one that has its prompts and nothing else.
+    let steps: [&[&str]; 5] = [
+        &[],
+        &["evaluation/M2", "iteration-2/training", "iteration-2/pairs", "iteration-2/unpaired"],
+        &["iteration-2", "evaluation/seed", "evaluation/M1", "sft", "events.jsonl"],
+        &["evaluation/sft", "iteration-1/judgments", "iteration-1/pairs", "iteration-1/unpaired"],
+        &["evaluation", "iteration-1/responses"],
+    ];
+    for gone in steps {
+        for name in gone {
+            let path = lab.run_folder().join(name);
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        }
+        write(&lab.run_folder(), &page);
+        browser.send("Page.navigate", json!({ "url": "about:blank" }));
+        browser.send("Page.navigate", json!({ "url": format!("file://{}", page.display()) }));
+        browser.wait("document.documentElement?.dataset.ready === 'yes'");
+        browser.wait("document.querySelector('.opened')?.textContent.startsWith('Prompt p') === true");
+        browser.unfold();
+        assert!(browser.complaints.is_empty(), "without {gone:?}: {:?}", browser.complaints);
     }
 }
 

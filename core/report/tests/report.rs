@@ -8,7 +8,7 @@ use std::fs;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use metareward_api::{Judgment, Pair, Prompt, PromptId, RatedResponse, Response, Verdict, Winner};
 use metareward_eval::Bootstrap;
-use metareward_report::{Entry, Figures, HeldOutRecords, Options, PromptRecords, ReportError, html, report};
+use metareward_report::{Entry, Figures, HeldOutRecords, Options, PromptRecords, ReportError, compare, html, report};
 use metareward_runtime::{Place, Points, RunReader, Stage, Statistics, Unpaired};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -161,6 +161,33 @@ fn figures_of_an_iteration_follow_from_its_records() {
 }
 
 #[test]
+fn win_rates_are_given_by_category() {
+    let lab = runs::scripted_run(&[]);
+    // M1 beats the seed on the first prompt alone, which is plain as the third is; M2 loses everywhere.
+    runs::give_points(&lab.run_folder(), |model, prompt, _| match (model, prompt) {
+        (2, 0) => 5.0,
+        (3, _) => 1.0,
+        _ => 3.0,
+    });
+    let run = RunReader::open(&lab.run_folder()).unwrap();
+    let page = html(std::slice::from_ref(&run), &options()).unwrap();
+    check_whole(&run, &page);
+    let of = figures(&page).runs.swap_remove(0);
+    let categories = of.categories.unwrap();
+    assert_eq!((categories.opponent.as_str(), categories.models.join(" ")), ("seed", "sft M1 M2".to_owned()));
+    let rates: Vec<(&str, Vec<f64>)> = categories
+        .rows
+        .iter()
+        .map(|row| (row.category.as_str(), row.cells.iter().map(|cell| cell.unwrap().value).collect()))
+        .collect();
+    assert_eq!(rates, [("long", vec![0.5, 0.5, 0.0]), ("plain", vec![0.5, 0.75, 0.0])]);
+    assert_eq!(categories.rows.iter().map(|row| row.cells[0].unwrap().prompts).collect::<Vec<_>>(), [1, 2]);
+    let rate = of.table.column("win_rate").unwrap();
+    let all: Vec<f64> = of.table.rows[1..].iter().map(|row| row.cells[rate].unwrap().value).collect();
+    assert!((all[1] - 4.0 / 6.0).abs() < 1e-12 && all[2] == 0.0, "{all:?}");
+}
+
+#[test]
 fn no_text_breaks_the_page() {
     let lab = runs::scripted_run(&[]);
     runs::taint(&lab.run_folder());
@@ -257,9 +284,12 @@ fn several_runs_are_compared() {
     let other = runs::scripted_run(&["actor.responses=3", "train.learning_rate=0.5"]);
     let same = runs::scripted_run(&[]);
     let open = |lab: &runs::scripted::Lab| RunReader::open(&lab.run_folder()).unwrap();
-    let page = html(&[open(&one), open(&other), open(&same)], &options()).unwrap();
+    let runs = [open(&one), open(&other), open(&same)];
+    let page = html(&runs, &options()).unwrap();
     let figures = figures(&page);
     let of = figures.comparison.as_ref().unwrap();
+    assert_eq!(compare(&runs, &options()).unwrap().as_ref(), Some(of));
+    assert_eq!(compare(&runs[..1], &options()).unwrap(), None);
     assert_eq!(of.names, ["run 1", "run 2", "run 3"], "names that differ, though experiments and folders do not");
     assert_eq!(
         of.table.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(),
