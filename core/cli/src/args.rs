@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod eval;
 mod plugin;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use metareward_api::Message;
 
+pub use eval::{AlpacaArgs, ArenaArgs, BiasArgs, EvalArgs, EvalCommand, JudgeArgs, MtBenchArgs, PairwiseArgs};
 pub use plugin::{
     CheckArgs, InfoArgs, Language, LimitArgs, ListArgs, NewArgs, PinArgs, PluginArgs, PluginCommand, RateArgs,
     TrustArgs,
@@ -43,6 +45,8 @@ pub enum Command {
     Plugin(PluginArgs),
     /// Rate players from a CSV of comparisons with any ranker.
     Rate(RateArgs),
+    /// Figures of AlpacaEval 2, Arena-Hard and MT-Bench from their files, of comparisons of your own, and of judges.
+    Eval(EvalArgs),
     /// Say what was found on this machine and, for what is missing, what to do.
     Doctor,
 }

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let logs = Logs::start();
     // These have nothing to keep or to tidy: Ctrl-C ends them at once.
-    if !matches!(cli.command, Command::Plugin(_) | Command::Rate(_)) {
+    if !matches!(cli.command, Command::Plugin(_) | Command::Rate(_) | Command::Eval(_)) {
         interrupt::install();
     }
     // A panic is a mistake of ours and has an exit code of its own; the standard hook has said where it happened.
@@ -68,6 +68,7 @@ fn run(cli: &Cli, logs: &Logs) -> Result<ExitCode, Failure> {
         Command::Plugin(args) if !commands::plugin::run(args, cli.json)? => return Ok(ExitCode::from(Code::Run as u8)),
         Command::Plugin(_) => Ok(()),
         Command::Rate(args) => commands::rate::run(args, cli.json),
+        Command::Eval(args) => commands::eval::run(args, cli.json),
         Command::Run(args) => commands::run::run(args, cli.json, logs),
         Command::Plan(args) => commands::plan::run(args, cli.json),
         Command::Generate(args) => commands::generate::run(args, cli.json),

@@ -161,6 +161,35 @@ pub fn read_shown(path: &Path) -> Result<Groups<Shown>, EvalError> {
     Ok(shown)
 }
 
+/// A score that a judge gave to one answer, as a file holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scored {
+    /// The prompt.
+    pub prompt: PromptId,
+    /// The score; `None` where it could not be read.
+    pub score: Option<f64>,
+    /// Length of the answer.
+    #[serde(default)]
+    pub length: Option<f64>,
+}
+
+/// Reads scores of single answers: JSON lines, or an array, of `{"prompt", "score", "length"}`; the score may be null, the
+/// length null or absent.
+///
+/// # Errors
+/// When the file cannot be read, a record has another form, or a length is negative.
+pub fn read_scored(path: &Path) -> Result<Vec<Scored>, EvalError> {
+    let file = path.display().to_string();
+    let scored: Vec<Scored> = records(&file, &read(path)?, "expected scores with prompt, score, length")?;
+    match scored.iter().position(|item| item.length.is_some_and(|length| length < 0.0)) {
+        Some(index) => {
+            Err(EvalError::Form { place: record(&file, index), message: "a length is negative".to_string() })
+        }
+        None => Ok(scored),
+    }
+}
+
 impl BiasReport {
     /// All that comparisons say of a judge; its scores are added by [`saturation`]. A choice that is missing counts as
     /// unreadable.

@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub mod doctor;
+pub mod eval;
 pub mod generate;
 pub mod logprobs;
 pub mod plan;

@@ -48,7 +48,10 @@ fn table(reader: &RunReader) -> Result<Table, Failure> {
 }
 
 /// The top of the scale of the rubric that the run began with. Records from before it was written down know it by name.
-fn full_points(reader: &RunReader) -> Result<f64, Failure> {
+///
+/// # Errors
+/// When neither run.json nor its rubric says it.
+pub fn full_points(reader: &RunReader) -> Result<f64, Failure> {
     let record = reader.record();
     if let Some(scale) = record.rubric_scale {
         return Ok(scale.max);
