@@ -41,6 +41,10 @@ pub enum Command {
     SeedModel(SeedModelArgs),
     /// Print the table of a run that has finished, or of the part that is there.
     Table(TableArgs),
+    /// Write a run, or several side by side, as one HTML page with figures and every text.
+    Report(ReportArgs),
+    /// Set runs against the first one: the table, differences with intervals, settings that differ.
+    Compare(TableArgs),
     /// List plugins, look at one, hold one to the laws of its kind, pin hashes, begin a new one.
     Plugin(PluginArgs),
     /// Rate players from a CSV of comparisons with any ranker.
@@ -183,6 +187,17 @@ pub struct SeedModelArgs {
     /// Where to write the model folder; by default `seed-model` in the experiment's folder.
     #[arg(long, short)]
     pub out: Option<PathBuf>,
+}
+
+/// `metareward report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The run folders; with several, each is set against the first.
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The page. Without it: `report.html` in the first run's folder.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `metareward table`.

@@ -75,6 +75,8 @@ fn run(cli: &Cli, logs: &Logs) -> Result<ExitCode, Failure> {
         Command::Logprobs(args) => commands::logprobs::run(args, cli.json),
         Command::SeedModel(args) => commands::seed_model::run(args, cli.json, logs),
         Command::Table(args) => commands::table::run(args, cli.json),
+        Command::Report(args) => commands::report::run(args, cli.json),
+        Command::Compare(args) => commands::compare::run(args, cli.json),
         Command::Doctor => commands::doctor::run(cli.json),
     }
     .map(|()| ExitCode::SUCCESS)

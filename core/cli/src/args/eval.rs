@@ -56,6 +56,7 @@ impl DrawArgs {
 
 /// `metareward eval alpaca`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("equal-lengths").multiple(true).args(["weights", "fit"]))]
 pub struct AlpacaArgs {
     /// AlpacaEval's annotations of one model: JSON or JSON lines with instruction, output_1, output_2, preference. Several
     /// files, of as many models, must hold the same instructions in the same order; each gets a report.
@@ -69,7 +70,7 @@ pub struct AlpacaArgs {
     #[arg(long, value_name = "FILE", requires = "difficulties")]
     pub weights: Option<PathBuf>,
     /// CSV of the instructions' difficulties (instruction_difficulty.csv), for --weights and --fit.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "equal-lengths")]
     pub difficulties: Option<PathBuf>,
     /// CSV of judged answers of the baseline told to be brief or verbose (df_gamed.csv): they hold a fit's length weight.
     #[arg(long, value_name = "FILE", requires = "fit")]

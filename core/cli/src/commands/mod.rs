@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+pub mod compare;
 pub mod doctor;
 pub mod eval;
 pub mod generate;
@@ -7,6 +8,7 @@ pub mod logprobs;
 pub mod plan;
 pub mod plugin;
 pub mod rate;
+pub mod report;
 pub mod run;
 pub mod seed_model;
 pub mod table;
