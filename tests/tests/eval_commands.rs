@@ -152,6 +152,7 @@ fn alpaca_lets_through_only_what_is_allowed() {
         ["alpaca", "--annotations", path(&scratch.path().join("nowhere.json"))],
         &["nowhere.json", "cannot be read"],
     );
+    refuses(["alpaca", "--annotations", path(&empty), "--difficulties", "d.csv"], &["--weights", "--fit"]);
     refuses(["alpaca", "--annotations", path(&empty), "--fit", "l3=1"], &["l1=S"]);
     refuses(["alpaca", "--annotations", path(&empty), "--fit", "l1=-1"], &["a number from 0"]);
     // An error is JSON as well, for programs.
@@ -206,7 +207,12 @@ fn alpaca_on_the_public_data_is_the_leaderboard() {
 #[test]
 fn arena_scores_both_orders() {
     let scratch = tempfile::tempdir().unwrap();
-    let judged = |question: u32, model: &str, first: &str, second: &str| json!({ "question_id": question, "model": model, "judge": "j", "games": [{ "score": first }, { "score": second }] });
+    let judged = |question: u32, model: &str, first: &str, second: &str| {
+        json!({
+            "question_id": question, "model": model, "judge": "j",
+            "games": [{ "score": first }, { "score": second }],
+        })
+    };
     // The anchor is A in the first game of each, and B in the second.
     let judgments = [
         judged(1, "strong", "B>>A", "A>B"),
@@ -242,7 +248,11 @@ fn arena_scores_both_orders() {
 #[test]
 fn mt_bench_rates_turns_and_categories() {
     let scratch = tempfile::tempdir().unwrap();
-    let rated = |question: u32, turn: u32, score: f64, said: &str| json!({ "question_id": question, "model": "m", "turn": turn, "score": score, "judgment": said });
+    let rated = |question: u32, turn: u32, score: f64, said: &str| {
+        json!({
+            "question_id": question, "model": "m", "turn": turn, "score": score, "judgment": said,
+        })
+    };
     let ratings = [rated(81, 1, 8.0, ""), rated(81, 2, 6.0, ""), rated(82, 1, 9.0, ""), rated(82, 2, -1.0, "none")];
     let ratings = lines(scratch.path(), "ratings.jsonl", &ratings);
     let questions =
@@ -264,7 +274,12 @@ fn mt_bench_rates_turns_and_categories() {
 #[test]
 fn pairwise_counts_both_orders() {
     let scratch = tempfile::tempdir().unwrap();
-    let pair = |number: usize, model_first: Value, baseline_first: Value| json!({ "prompt": format!("p{number}"), "model_output": "m".repeat(5 + number), "baseline_output": "b".repeat(9), "model_first": model_first, "baseline_first": baseline_first });
+    let pair = |number: usize, model_first: Value, baseline_first: Value| {
+        json!({
+            "prompt": format!("p{number}"), "model_output": "m".repeat(5 + number), "baseline_output": "b".repeat(9),
+            "model_first": model_first, "baseline_first": baseline_first,
+        })
+    };
     let (first, second) = (json!("first"), json!("second"));
     let pairs = [
         pair(1, first.clone(), second.clone()),
@@ -288,7 +303,11 @@ fn pairwise_counts_both_orders() {
 #[test]
 fn judge_agrees_on_pairs_and_scores() {
     let scratch = tempfile::tempdir().unwrap();
-    let pair = |number: u32, judge: &str, reference: &str| json!({ "prompt": format!("p{number}"), "judge": judge, "reference": reference });
+    let pair = |number: u32, judge: &str, reference: &str| {
+        json!({
+            "prompt": format!("p{number}"), "judge": judge, "reference": reference,
+        })
+    };
     let pairs =
         [pair(1, "first", "first"), pair(2, "second", "first"), pair(3, "tie", "first"), pair(4, "first", "tie")];
     let pairs = lines(scratch.path(), "pairs.jsonl", &pairs);
@@ -316,7 +335,11 @@ fn judge_agrees_on_pairs_and_scores() {
 #[test]
 fn bias_is_split_by_scores_and_lengths() {
     let scratch = tempfile::tempdir().unwrap();
-    let shown = |number: u32, choice: Value, scores: [f64; 2], lengths: [u32; 2]| json!({ "prompt": format!("p{number}"), "choice": choice, "scores": scores, "lengths": lengths });
+    let shown = |number: u32, choice: Value, scores: [f64; 2], lengths: [u32; 2]| {
+        json!({
+            "prompt": format!("p{number}"), "choice": choice, "scores": scores, "lengths": lengths,
+        })
+    };
     let verdicts = [
         shown(1, json!("first"), [4.0, 4.0], [10, 20]),
         shown(2, json!("first"), [4.0, 4.0], [20, 10]),
