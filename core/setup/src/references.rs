@@ -34,7 +34,7 @@ pub fn install(root: &Path, say: &mut dyn FnMut(&str)) -> Option<PathBuf> {
     let made = run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
         .and_then(|()| {
             let mut pip = Command::new(&python);
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+            pip.args(["-m", "pip", "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check"]);
             run(pip.args(PACKAGES))
         })
         .and_then(|()| run(Command::new(&python).args(["-c", "import torch, transformers"])))

@@ -14,13 +14,20 @@ use metareward_setup::{Layout, Origin};
 const PIP: &str = "case \"$*\" in *torch==*) cp \"$WHEELS\"/torch* \"$dest\" ;; *) cp \"$WHEELS\"/nvidia* \"$dest\" ;; esac; \
                    echo \"$*\" >> \"$WHEELS/asked\"";
 
-/// A machine with wheels to be had; `None` where there is no Python to pack and unpack them.
+/// A machine with wheels to be had; `None` where there is no Python to pack and unpack them, or too little disk: set-up
+/// asks for what real wheels take, as it must.
 fn machine() -> Option<Machine> {
     let Some(python) = real_python() else {
         println!("no python3 here: nothing tested");
         return None;
     };
     let machine = Machine::new();
+    machine.python("bin", None, "exit 1");
+    let refused = setup(&machine, &[]);
+    if said(&refused).contains("not enough disk space") {
+        println!("too little disk here, only that was tested: {}", said(&refused));
+        return None;
+    }
     machine.libtorch("stage/torch", 11);
     let metadata = "Name: torch\nRequires-Dist: nvidia-cudnn-cu13==9; platform_system == \"Linux\"\n\n";
     fs::create_dir_all(machine.path("stage/torch-2.11.0.dist-info")).unwrap();
