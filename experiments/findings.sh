@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The paper's findings as questions, in the quickstart's world: every setting with every seed, then the table of README.md.
+#
+#   experiments/findings.sh OUT [SEED ...]
+#
+# Runs one after the other in one run folder per seed: what two settings have in common (SFT, the first iteration's
+# responses and judgments) is computed once. Stopped, it goes on where it was. OUT/<setting>-<seed>.jsonl holds a run's events and
+# table, OUT/<setting>-<seed>.pairs the judge pairs of its first iteration; findings.py puts them together.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+out=$1
+shift
+seeds=("$@")
+[ ${#seeds[@]} -gt 0 ] || seeds=(1 2 3)
+mkdir -p "$out"
+metareward=${METAREWARD:-target/release/metareward}
+experiment=${EXPERIMENT:-experiments/quickstart}
+
+run() { # setting seed arguments ...
+    local setting=$1 seed=$2
+    shift 2
+    local to="$out/$setting-$seed" folder="$out/run-$seed"
+    [ -s "$to.jsonl" ] && return
+    "$metareward" --json run "$experiment" --run "$folder" --set name=findings --set seed="$seed" "$@" \
+        2>>"$out/log.txt" | grep '"event":"\(stage-finished\|table\)"' >"$to.partial"
+    cat "$folder"/iteration-1/pairs/*.jsonl | grep '"kind":"judge"' >"$to.pairs" || true
+    mv "$to.partial" "$to.jsonl"
+    echo "$setting, seed $seed: done"
+}
+
+for seed in "${seeds[@]}"; do
+    run schedule "$seed"
+    run greedy "$seed" --set sampler.evaluation.options.temperature=0.0
+    run rho0 "$seed" --set selector.actor.options.rho=0.0
+    run win-rate "$seed" --set ranker.plugin=win-rate
+    run self "$seed" --set meta_judge.pairs=false
+    run self-rho0 "$seed" --set meta_judge.pairs=false --set selector.actor.options.rho=0.0
+    run k3 "$seed" --set actor.responses=3
+    run n3 "$seed" --set judge.judgments=3
+done
+python3 experiments/findings.py "$out"
