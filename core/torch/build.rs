@@ -1,4 +1,4 @@
-//! Checks libtorch's version and tells the linker where libtorch will be at run time.
+//! Checks libtorch's version, compiles `shim/`, and tells the linker where libtorch will be at run time.
 //!
 //! A build script's linker arguments reach only its own crate's binaries and tests. So the folder is also passed on as
 //! metadata: a crate that depends on this one reads `DEP_METAREWARD_TORCH_LIBTORCH_LIB` in its build script and emits
@@ -44,6 +44,17 @@ fn main() {
             root.display()
         ));
     }
+    println!("cargo:rerun-if-changed=shim");
+    cc::Build::new()
+        .cpp(true)
+        .pic(true)
+        .flag("-std=c++17")
+        .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        // libtorch's headers are not ours to mend.
+        .warnings(false)
+        .include(root.join("include"))
+        .file("shim/attention.cpp")
+        .compile("metareward_torch_shim");
     println!("cargo:rustc-env=METAREWARD_LIBTORCH_VERSION={version}.{}", part("PATCH"));
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.display());
     println!("cargo:libtorch_lib={}", folder.display());

@@ -81,7 +81,7 @@ impl std::error::Error for EngineError {}
 pub enum Finish {
     /// The model ended its turn.
     EndOfTurn,
-    /// A stop text came up.
+    /// A stop text came up, or a line that completes the answer.
     Stop,
     /// The largest number of new tokens was reached.
     Length,
@@ -113,12 +113,26 @@ pub struct GenerationRequest {
     pub draws: Vec<GenerationDraw>,
 }
 
+/// Whether the line that a model has just finished completes its answer, as a judge's score line does.
+pub type Complete<'a> = dyn Fn(&str) -> Result<bool, EngineError> + Sync + 'a;
+
+/// What plugins have to say while an engine draws.
+#[derive(Clone, Copy, Default)]
+pub struct Guides<'a> {
+    /// The sampler that gives every draw's probabilities by [`Sampler::reshape`]; its [`Sampler::reshapes`] says of how
+    /// many tokens. `None`: the draws' parameters say everything.
+    pub reshape: Option<&'a dyn Sampler>,
+    /// Asked about every line that a line break ends. The first line of which it says yes is the answer's last, and the
+    /// answer ends there with [`Finish::Stop`]. An engine that cannot ask draws on to the end of the turn.
+    pub complete: Option<&'a Complete<'a>>,
+}
+
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
     /// The text, without special tokens and stop texts.
     pub text: String,
-    /// Its length in tokens, the end-of-turn token not counted.
+    /// Its length in tokens. Neither the end-of-turn token is counted nor what was cut off with a stop text.
     pub tokens: u32,
     /// Why it ended.
     pub finish: Finish,
@@ -221,17 +235,16 @@ pub trait Generator: Send {
     /// One answer per draw of every request, in the order of the requests. What conversations have in common is computed
     /// once, and on a CPU in f32 no answer depends on the batch it was computed in; elsewhere it can, by rounding.
     ///
-    /// `reshape`: the sampler that gives every draw's probabilities by [`Sampler::reshape`]; its [`Sampler::reshapes`] says
-    /// of how many tokens. `None`: the draws' parameters say everything.
+    /// `guides`: the plugins that have a say in it; [`Guides::default`] asks none.
     ///
     /// # Errors
     /// [`EngineError::Stopped`] on request; [`EngineError::Input`] when a conversation does not fit the chat template;
-    /// [`EngineError::Plugin`] when `reshape` fails or answers nonsense. A conversation that fills the context is an empty
-    /// answer with [`Finish::Context`].
+    /// [`EngineError::Plugin`] when one of the guides fails or answers nonsense. A conversation that fills the context is
+    /// an empty answer with [`Finish::Context`].
     fn generate(
         &mut self,
         requests: &[GenerationRequest],
-        reshape: Option<&dyn Sampler>,
+        guides: &Guides<'_>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError>;
 }

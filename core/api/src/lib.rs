@@ -20,9 +20,9 @@ pub mod selector;
 pub mod task;
 
 pub use engine::{
-    EngineError, EpochReport, Example, Finish, Generation, GenerationDraw, GenerationRequest, Generator,
-    LearningRateSchedule, Lora, ModelCard, PreferenceData, PreferenceExample, Progress, SequenceLogProb, SftData,
-    StepMetrics, TrainData, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
+    Complete, EngineError, EpochReport, Example, Finish, Generation, GenerationDraw, GenerationRequest, Generator,
+    Guides, LearningRateSchedule, Lora, ModelCard, PreferenceData, PreferenceExample, Progress, SequenceLogProb,
+    SftData, StepMetrics, TrainData, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
 };
 pub use meta_judge::{MetaJudge, MetaJudgeItem, MetaJudgePromises, PositionWins, VerdictSet, Weighed, WeightScope};
 pub use optimizer::{Optimizer, OptimizerPromises, PairLogProbs, PreferenceLoss};

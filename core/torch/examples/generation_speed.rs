@@ -10,7 +10,9 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use metareward_api::{GenerationDraw, GenerationRequest, Generator, Message, Progress, Sampling, StepMetrics, Watch};
+use metareward_api::{
+    GenerationDraw, GenerationRequest, Generator, Guides, Message, Progress, Sampling, StepMetrics, Watch,
+};
 use metareward_torch::{
     DeviceChoice,
     generate::{EngineConfig, TorchGenerator},
@@ -171,7 +173,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (name, requests) in [("responses", &responses), ("judgments", &judgments), ("verdicts", &verdicts)] {
         let (start, before) = (Instant::now(), processor_seconds());
-        let answers = engine.generate(requests, None, &Quiet)?;
+        let answers = engine.generate(requests, &Guides::default(), &Quiet)?;
         let (seconds, processor) = (start.elapsed().as_secs_f64(), processor_seconds() - before);
         let count: usize = answers.iter().map(Vec::len).sum();
         let s = engine.stats();

@@ -86,6 +86,45 @@ pub fn cuda() -> &'static Cuda {
     CUDA.get_or_init(load_cuda)
 }
 
+/// Memory of a GPU, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// What no process holds.
+    pub free: u64,
+    /// What the device has.
+    pub total: u64,
+}
+
+/// Memory of a GPU that is in use by this process; `None` on a CPU and where the CUDA runtime does not say.
+pub fn device_memory(device: tch::Device) -> Option<DeviceMemory> {
+    let tch::Device::Cuda(index) = device else { return None };
+    let Cuda::Ready { .. } = cuda() else { return None };
+    cuda_memory(index)
+}
+
+#[cfg(target_os = "linux")]
+fn cuda_memory(index: usize) -> Option<DeviceMemory> {
+    use libloading::os::unix::Library;
+
+    type SetDevice = unsafe extern "C" fn(std::ffi::c_int) -> std::ffi::c_int;
+    type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> std::ffi::c_int;
+    let this = Library::this();
+    let (mut free, mut total) = (0usize, 0usize);
+    // SAFETY: libtorch_cuda brought the CUDA runtime along and is never unloaded, and these are its documented signatures.
+    // The device is one that libtorch uses in this process.
+    let failed = unsafe {
+        let set = this.get::<SetDevice>(b"cudaSetDevice\0").ok()?;
+        let info = this.get::<MemGetInfo>(b"cudaMemGetInfo\0").ok()?;
+        set(std::ffi::c_int::try_from(index).ok()?) != 0 || info(&raw mut free, &raw mut total) != 0
+    };
+    if failed { None } else { Some(DeviceMemory { free: free as u64, total: total as u64 }) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cuda_memory(_: usize) -> Option<DeviceMemory> {
+    None
+}
+
 /// The file of libtorch's CPU part, as mapped into this process.
 fn cpu_library() -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;

@@ -11,8 +11,8 @@ use std::{
 };
 
 use metareward_api::{
-    DrawPlan, EngineError, Finish, Generation, GenerationDraw, GenerationRequest, Generator, Message, NextTokens,
-    PluginError, Progress, Sampler, SamplerItem, Sampling, StepMetrics, Watch,
+    DrawPlan, EngineError, Finish, Generation, GenerationDraw, GenerationRequest, Generator, Guides, Message,
+    NextTokens, PluginError, Progress, Sampler, SamplerItem, Sampling, StepMetrics, Watch,
 };
 use metareward_torch::{
     CausalLm, DeviceChoice, Precision, Prompting, TemplateDate,
@@ -90,7 +90,7 @@ fn requests() -> Vec<GenerationRequest> {
 }
 
 fn run(engine: &mut TorchGenerator, requests: &[GenerationRequest]) -> (Vec<Vec<Generation>>, CallStats) {
-    (engine.generate(requests, None, &Quiet).unwrap(), *engine.stats())
+    (engine.generate(requests, &Guides::default(), &Quiet).unwrap(), *engine.stats())
 }
 
 #[test]
@@ -252,6 +252,38 @@ fn a_stop_text_ends_an_answer_and_is_cut_off() {
 }
 
 #[test]
+fn a_line_that_completes_the_answer_ends_it_and_is_kept() {
+    for on_tensors in [false, true] {
+        let name = "llama-untied";
+        let mut engine = if on_tensors { tensors(name, config()) } else { engine(name, config()) };
+        let ask = vec![Message::user("Sort the words.")];
+        let warm = Sampling { temperature: 1.5, ..greedy(60) };
+        let all = [request("whole", ask, &warm, 0..60)];
+        let (whole, _) = run(&mut engine, &all);
+        let complete = |line: &str| Ok(line.len() > 6);
+        let guides = Guides { complete: Some(&complete), ..Guides::default() };
+        let cut = engine.generate(&all, &guides, &Quiet).unwrap();
+        let (mut ended, mut saved) = (0, 0);
+        for (cut, whole) in cut[0].iter().zip(&whole[0]) {
+            let mut breaks = whole.text.match_indices('\n').map(|(at, _)| whole.text[..at].trim_end());
+            let first = breaks.find(|text| text.rsplit('\n').next().unwrap().len() > 6);
+            match first {
+                Some(text) => {
+                    assert_eq!((cut.text.as_str(), cut.finish), (text, Finish::Stop));
+                    assert!(cut.tokens <= whole.tokens);
+                    (ended, saved) = (ended + 1, saved + whole.tokens - cut.tokens);
+                }
+                None => assert_eq!(cut, whole),
+            }
+        }
+        assert!(ended > 5 && saved > 50, "{ended} answers ended early, {saved} tokens saved");
+        let failing = |_: &str| Err(EngineError::Plugin { plugin: "rubric".to_owned(), message: "no".to_owned() });
+        let guides = Guides { complete: Some(&failing), ..Guides::default() };
+        assert!(matches!(engine.generate(&all, &guides, &Quiet), Err(EngineError::Plugin { .. })));
+    }
+}
+
+#[test]
 fn a_full_context_ends_an_answer() {
     let mut engine = engine("llama-untied", config());
     // The fixtures' context is 256 tokens.
@@ -303,10 +335,10 @@ fn stops_on_request_and_tells_its_progress() {
     for threads in [1, 2] {
         let mut engine = engine("llama-untied", EngineConfig { max_rows: 4, threads, ..config() });
         let stopper = Stopper { after: 5, ..Stopper::default() };
-        assert_eq!(engine.generate(&requests, None, &stopper), Err(EngineError::Stopped));
+        assert_eq!(engine.generate(&requests, &Guides::default(), &stopper), Err(EngineError::Stopped));
         assert!(stopper.passes.load(Ordering::Relaxed) <= 5 + threads as u32, "no pass after the stop");
         let patient = Stopper { after: u32::MAX, ..Stopper::default() };
-        engine.generate(&requests, None, &patient).unwrap();
+        engine.generate(&requests, &Guides::default(), &patient).unwrap();
         let told = patient.told.into_inner().unwrap();
         let last = told.last().unwrap();
         assert_eq!((last.done, last.total), (total, total));
@@ -319,10 +351,15 @@ fn stops_on_request_and_tells_its_progress() {
 fn errors_say_what_and_where() {
     let ask = vec![Message::user("Sort the words.")];
     let mut none = TorchGenerator::new(config());
-    assert_eq!(none.generate(&[], None, &Quiet), Err(EngineError::Machine("no model is loaded".to_owned())));
+    assert_eq!(
+        none.generate(&[], &Guides::default(), &Quiet),
+        Err(EngineError::Machine("no model is loaded".to_owned()))
+    );
 
     let mut small = engine("llama-untied", EngineConfig { cache_bytes: 20_000, ..config() });
-    let error = small.generate(&[request("greedy one", ask.clone(), &greedy(64), 0..1)], None, &Quiet).unwrap_err();
+    let error = small
+        .generate(&[request("greedy one", ask.clone(), &greedy(64), 0..1)], &Guides::default(), &Quiet)
+        .unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("greedy one") && text.contains("answer of up to 64") && text.contains("max_tokens"),
@@ -331,12 +368,16 @@ fn errors_say_what_and_where() {
 
     let mut engine = engine("llama-untied", config());
     let bad = Sampling { temperature: f64::NAN, ..greedy(3) };
-    let error = engine.generate(&[request("odd one", ask.clone(), &bad, 0..1)], None, &Quiet).unwrap_err();
+    let error =
+        engine.generate(&[request("odd one", ask.clone(), &bad, 0..1)], &Guides::default(), &Quiet).unwrap_err();
     assert!(
         matches!(&error, EngineError::Input { record, message } if record == "odd one" && message.contains("temperature"))
     );
-    assert_eq!(engine.generate(&[], None, &Quiet), Ok(Vec::new()));
-    assert_eq!(engine.generate(&[request("no draws", ask, &greedy(3), 0..0)], None, &Quiet), Ok(vec![Vec::new()]));
+    assert_eq!(engine.generate(&[], &Guides::default(), &Quiet), Ok(Vec::new()));
+    assert_eq!(
+        engine.generate(&[request("no draws", ask, &greedy(3), 0..0)], &Guides::default(), &Quiet),
+        Ok(vec![Vec::new()])
+    );
 }
 
 /// Gives all probability to the token at a place that depends on draw and position, so that the answers show what it was
@@ -375,23 +416,25 @@ impl Sampler for ByPlace {
     }
 }
 
+const BY_PLACE: Guides<'static> = Guides { reshape: Some(&ByPlace), complete: None };
+
 #[test]
 fn a_sampler_that_reshapes_decides_every_token_whatever_the_batch() {
     let mut engine = engine("llama-untied", config());
     let ask = vec![Message::user("Sort the words")];
     let all = [request("one", ask.clone(), &greedy(5), 0..4)];
-    let together = engine.generate(&all, Some(&ByPlace), &Quiet).unwrap();
+    let together = engine.generate(&all, &BY_PLACE, &Quiet).unwrap();
     for (draw, answer) in all[0].draws.iter().zip(&together[0]) {
         let alone = GenerationRequest { draws: vec![draw.clone()], ..all[0].clone() };
-        assert_eq!(&engine.generate(&[alone], Some(&ByPlace), &Quiet).unwrap()[0][0], answer);
+        assert_eq!(&engine.generate(&[alone], &BY_PLACE, &Quiet).unwrap()[0][0], answer);
     }
     // Draws 0 and 3 take the same places, 1 and 2 others.
     assert_eq!(together[0][0], together[0][3]);
     assert_ne!(together[0][0], together[0][1]);
     // The first draw's first token is the most probable one.
-    let best = engine.generate(&[request("best", ask.clone(), &greedy(1), 0..1)], None, &Quiet).unwrap();
+    let best = engine.generate(&[request("best", ask.clone(), &greedy(1), 0..1)], &Guides::default(), &Quiet).unwrap();
     assert!(together[0][0].text.starts_with(best[0][0].text.trim_end()));
 
-    let failing = engine.generate(&[request("five", ask, &greedy(9), 0..5)], Some(&ByPlace), &Quiet).unwrap_err();
+    let failing = engine.generate(&[request("five", ask, &greedy(9), 0..5)], &BY_PLACE, &Quiet).unwrap_err();
     assert_eq!(failing, EngineError::Plugin { plugin: "by-place".to_owned(), message: "enough".to_owned() });
 }

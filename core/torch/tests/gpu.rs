@@ -8,8 +8,8 @@ mod train_support;
 use std::path::{Path, PathBuf};
 
 use metareward_api::{
-    Example, GenerationDraw, GenerationRequest, Generator, Message, Sampling, TrainData, TrainJob, TrainSettings,
-    Trainer,
+    Example, GenerationDraw, GenerationRequest, Generator, Guides, Message, Sampling, TrainData, TrainJob,
+    TrainSettings, Trainer,
 };
 use metareward_torch::{
     DeviceChoice, Precision,
@@ -63,7 +63,7 @@ fn greedy_text_is_the_cpus() {
         let answers = [DeviceChoice::Cpu, DeviceChoice::Cuda(0)].map(|device| {
             let mut engine = TorchGenerator::new(EngineConfig { device, ..EngineConfig::default() });
             engine.load(&folder(name)).unwrap();
-            engine.generate(&requests, None, &Steps::default()).unwrap()
+            engine.generate(&requests, &Guides::default(), &Steps::default()).unwrap()
         });
         assert_eq!(answers[0], answers[1], "{name}");
     }

@@ -1,6 +1,6 @@
 //! `metareward generate`: lets a model answer a prompt.
 
-use metareward_api::{GenerationDraw, GenerationRequest, Generator, Sampling};
+use metareward_api::{GenerationDraw, GenerationRequest, Generator, Guides, Sampling};
 use serde_json::json;
 
 use crate::{args::GenerateArgs, engine, failure::Failure, interrupt, model};
@@ -25,7 +25,7 @@ pub fn run(args: &GenerateArgs, json: bool) -> Result<(), Failure> {
         .map(|draw| GenerationDraw { seed: args.seed.wrapping_add(u64::from(draw)), sampling: sampling.clone(), draw })
         .collect();
     let request = GenerationRequest { id: "prompt".into(), messages: args.question.messages(), draws };
-    let answers = generator.generate(&[request], None, &interrupt::Quiet).map_err(engine::failure)?;
+    let answers = generator.generate(&[request], &Guides::default(), &interrupt::Quiet).map_err(engine::failure)?;
     let answers = answers.into_iter().next().unwrap_or_default();
     if json {
         println!("{}", json!({ "model": located.folder, "revision": located.revision, "answers": answers }));

@@ -1,11 +1,11 @@
 //! From conversations and seeds to texts: the sampler's plan, what earlier shards hold already, the engine's answer.
 
 use metareward_api::{
-    EngineError, Generation, GenerationDraw, GenerationRequest, Message, Sampler, SamplerItem, Sampling,
+    Complete, EngineError, Generation, GenerationDraw, GenerationRequest, Guides, Message, Sampler, SamplerItem, Sampling,
 };
 use serde_json::{Value, json};
 
-use super::{Context, Drawer};
+use super::{Context, Drawer, closing::Closing};
 use crate::{
     Fingerprint, RunError,
     events::StageWatch,
@@ -63,16 +63,19 @@ pub(crate) fn kept<T>(
 }
 
 /// The answers to all conversations of a shard, one list per [`Asked`]; their keys are left in [`Context::keys`]. A text
-/// that an earlier shard holds is not generated again: it is the same wherever model, conversation, seed and sampling are.
+/// that an earlier shard holds is not generated again: it is the same wherever model, conversation, seed, sampling and
+/// closing line are. `closing`: where an answer is complete before its turn ends.
 pub(crate) fn answers(
     cx: &mut Context<'_>,
     drawer: &Drawer,
     sampler: &Bound<dyn Sampler>,
     shard: usize,
     asked: &[Asked],
+    closing: Option<&Closing<'_>>,
     watch: &StageWatch<'_>,
 ) -> Result<Vec<Vec<Generation>>, RunError> {
-    let earlier = texts::earlier(&cx.store.stage_folder(&watch.place, watch.stage), shard)?;
+    let mut earlier = cx.store.neighbours_texts(&watch.place, watch.stage, shard);
+    earlier.extend(texts::earlier(&cx.store.stage_folder(&watch.place, watch.stage), shard)?);
     let items: Vec<SamplerItem> = asked.iter().map(Asked::item).collect();
     let name = |item: usize| asked.get(item).map_or_else(String::new, |asked| asked.id.clone());
     let plans =
@@ -82,6 +85,7 @@ pub(crate) fn answers(
         "model": drawer.model.fingerprint,
         "dtype": cx.config().engine.dtype,
         "reshape": reshapes.then(|| sampler.identity()),
+        "closing": closing.map(|closing| &closing.identity),
     });
 
     let mut found: Vec<Vec<Option<Generation>>> = Vec::new();
@@ -122,8 +126,11 @@ pub(crate) fn answers(
     }
     if !requests.is_empty() {
         cx.load(&drawer.model.folder)?;
-        let reshape: Option<&dyn Sampler> = reshapes.then_some(&*sampler.plugin);
-        let made = cx.generator.generate(&requests, reshape, watch)?;
+        let guides = Guides {
+            reshape: if reshapes { Some(&*sampler.plugin) } else { None },
+            complete: closing.map(|closing| &*closing.complete as &Complete<'_>),
+        };
+        let made = cx.generator.generate(&requests, &guides, watch)?;
         if made.len() != requests.len() || made.iter().zip(&requests).any(|(m, r)| m.len() != r.draws.len()) {
             let message = "the engine gave fewer answers than were asked for".into();
             return Err(RunError::Engine(EngineError::Machine(message)));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Drawer, Work,
+    closing::Closing,
     draws::{Asked, AskedDraw, answers, kept},
     upstream,
 };
@@ -196,7 +197,8 @@ impl Work for Judge<'_> {
                 draws: draws(of),
             })
             .collect();
-        let answers = answers(cx, &self.drawer, &plugins.judge_sampler, shard, &asked, watch)?;
+        let closing = Closing::score(&plugins.rubric);
+        let answers = answers(cx, &self.drawer, &plugins.judge_sampler, shard, &asked, Some(&closing), watch)?;
         let texts: Vec<&str> = answers.iter().flatten().map(|answer| answer.text.as_str()).collect();
         let n = self.n.max(1) as usize;
         let parsed = plugins.rubric.ask_each(

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Drawer, Work,
+    closing::Closing,
     draws::{Asked, answers, kept},
     judge::by_response,
     upstream,
@@ -195,7 +196,8 @@ impl Work for Compare<'_> {
                 Asked::one(name(index), messages, [seed])
             })
             .collect();
-        let answers = answers(cx, &self.drawer, &plugins.meta_sampler, shard, &asked, watch)?;
+        let closing = Closing::winner(&plugins.meta_judge);
+        let answers = answers(cx, &self.drawer, &plugins.meta_sampler, shard, &asked, Some(&closing), watch)?;
         let texts: Vec<&str> = answers.iter().flatten().map(|answer| answer.text.as_str()).collect();
         let parsed = plugins.meta_judge.ask_each(
             texts.len(),

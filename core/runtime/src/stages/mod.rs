@@ -1,6 +1,7 @@
 //! The stages of a run. Each is a [`Work`]: what a shard depends on, how it is made, what the records show. Everything
 //! else, from reuse to statistics, is [`Context::stage`].
 
+pub(crate) mod closing;
 pub(crate) mod draws;
 pub(crate) mod evaluate;
 pub(crate) mod examples;

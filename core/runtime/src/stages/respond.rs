@@ -83,7 +83,7 @@ impl Work for Respond<'_> {
             })
             .collect();
         let sampler = self.sampler(cx)?;
-        let answers = answers(cx, &self.drawer, sampler, shard, &asked, watch)?;
+        let answers = answers(cx, &self.drawer, sampler, shard, &asked, None, watch)?;
         let mut responses = Vec::new();
         for (prompt, answers) in prompts.iter().zip(answers) {
             let mut seen: BTreeMap<String, u32> = BTreeMap::new();

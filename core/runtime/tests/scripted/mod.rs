@@ -15,8 +15,8 @@ use std::{
 };
 
 use metareward_api::{
-    EngineError, EpochReport, Example, Finish, Generation, GenerationDraw, GenerationRequest, Generator, Message,
-    ModelCard, NextTokens, Progress, Sampler, SequenceLogProb, StepMetrics, TrainData, TrainJob, TrainReport, Trainer,
+    EngineError, EpochReport, Example, Finish, Generation, GenerationDraw, GenerationRequest, Generator, Guides,
+    Message, ModelCard, NextTokens, Progress, Sampler, SequenceLogProb, StepMetrics, TrainData, TrainJob, TrainReport, Trainer,
     Watch,
 };
 use metareward_host::{HostError, Registry, Settings};
@@ -127,7 +127,7 @@ impl Generator for ScriptedGenerator {
     fn generate(
         &mut self,
         requests: &[GenerationRequest],
-        reshape: Option<&dyn Sampler>,
+        guides: &Guides<'_>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError> {
         let total = requests.iter().map(|request| request.draws.len() as u64).sum();
@@ -139,7 +139,7 @@ impl Generator for ScriptedGenerator {
             }
             let mut of_request = Vec::new();
             for draw in &request.draws {
-                let (kind, text) = self.text(&request.messages, self.stream(draw, reshape)?);
+                let (kind, text) = self.text(&request.messages, self.stream(draw, guides.reshape)?);
                 count(&self.counts, kind, 1);
                 let tokens = text.split_whitespace().count() as u32;
                 of_request.push(Generation { text, tokens, finish: Finish::EndOfTurn });
@@ -281,6 +281,7 @@ pub struct Lab {
     pub context: u32,
     pub registry: MakeRegistry,
     pub accept_changed_plugins: bool,
+    pub share: Vec<PathBuf>,
 }
 
 /// Makes the plugins that a lab knows.
@@ -341,6 +342,7 @@ impl Lab {
             context: 100,
             registry: plugins::registry,
             accept_changed_plugins: false,
+            share: Vec::new(),
         };
         let prompts: String =
             (0..12).map(|n| format!("{{\"id\": \"p{n}\", \"prompt\": \"question number {n}\"}}\n")).collect();
@@ -394,6 +396,7 @@ impl Lab {
                 disk,
                 machine: BTreeMap::new(),
                 accept_changed_plugins: self.accept_changed_plugins,
+                share: self.share.clone(),
             };
             experiment.run(&request, Engines { generator: &mut generator, trainer: &mut trainer })
         });

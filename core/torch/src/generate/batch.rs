@@ -1,5 +1,7 @@
 //! What one pass through the model computes.
 
+use super::slots::Part;
+
 /// Some tokens, each a row of its own: prompts being read and answers being written, mixed.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -13,6 +15,8 @@ pub(crate) struct Batch {
     pub(crate) spans: Vec<Span>,
     /// Slots of the spans' texts, one after the other.
     pub(crate) paths: Vec<u32>,
+    /// Runs of slots of the spans' texts, one text after the other, where slots lie together.
+    pub(crate) parts: Vec<Part>,
     /// Rows whose next token is wanted, ascending.
     pub(crate) outputs: Vec<u32>,
 }
@@ -25,6 +29,9 @@ pub(crate) struct Span {
     /// Where in [`Batch::paths`] the slots of the text begin: one per position, the span's own rows included.
     pub(crate) path: usize,
     pub(crate) path_len: usize,
+    /// Where in [`Batch::parts`] the runs of the text begin, and how many there are.
+    pub(crate) first_part: usize,
+    pub(crate) parts: usize,
 }
 
 impl Batch {
@@ -35,6 +42,7 @@ impl Batch {
         self.slots.clear();
         self.spans.clear();
         self.paths.clear();
+        self.parts.clear();
         self.outputs.clear();
     }
 
@@ -43,15 +51,19 @@ impl Batch {
         self.tokens.len()
     }
 
-    /// Adds `tokens`, the last of the text whose slots are `path`; `output` asks for what comes after the last of them.
-    pub(crate) fn push(&mut self, tokens: &[u32], path: &[u32], output: bool) {
+    /// Adds `tokens`, the last of the text whose slots are `path` and whose runs of slots are `parts`; `output` asks for
+    /// what comes after the last of them.
+    pub(crate) fn push(&mut self, tokens: &[u32], path: &[u32], parts: &[Part], output: bool) {
         let before = path.len() - tokens.len();
         self.spans.push(Span {
             first_row: self.rows(),
             rows: tokens.len(),
             path: self.paths.len(),
             path_len: path.len(),
+            first_part: self.parts.len(),
+            parts: parts.len(),
         });
+        self.parts.extend_from_slice(parts);
         self.tokens.extend_from_slice(tokens);
         self.positions.extend(before as u32..path.len() as u32);
         self.slots.extend_from_slice(&path[before..]);

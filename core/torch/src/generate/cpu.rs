@@ -11,8 +11,10 @@ use super::{
     batch::Batch,
     elementwise::{rms_norm, rms_norm_in_place, rotate, swiglu},
     matmul::{Into, Packed, product},
-    schedule::Backend,
+    sample::Drawer,
+    schedule::{Backend, Wanted},
     simd::{Floats, Level, padded},
+    slots::{Move, Placement},
     stats::Clock,
 };
 use crate::{CausalLm, Result, TorchError, config::ModelConfig, rope::RopeTable};
@@ -188,6 +190,7 @@ pub(crate) struct CpuWorker {
     logits: Floats,
     scores: Vec<f32>,
     head: Vec<f32>,
+    drawer: Drawer,
     clock: Clock,
 }
 
@@ -208,9 +211,15 @@ impl CpuWorker {
             logits: Floats::default(),
             scores: Vec::new(),
             head: Vec::new(),
+            drawer: Drawer::default(),
             clock: Clock::default(),
             model,
         }
+    }
+
+    /// The same worker for another call, with the memory that it has.
+    pub(crate) fn again(self, turns: Arc<Vec<f32>>, capacity: usize) -> Self {
+        CpuWorker { turns, capacity, ..self }
     }
 
     /// Room for the slots of this batch, doubling up to the capacity.
@@ -276,8 +285,23 @@ impl Backend for CpuWorker {
         Ok(())
     }
 
-    fn logits(&self, output: usize) -> &[f32] {
-        &self.logits[output * self.model.head.outputs()..][..self.model.vocabulary]
+    fn placement(&self) -> Placement {
+        Placement::Anywhere
+    }
+
+    fn draw(&mut self, wanted: &[Wanted<'_>], tokens: &mut Vec<u32>) -> Result<()> {
+        let (width, vocabulary) = (self.model.head.outputs(), self.model.vocabulary);
+        let logits = |output: usize| &self.logits[output * width..][..vocabulary];
+        self.drawer.draw(self.model.level, logits, wanted, tokens)
+    }
+
+    fn logits(&mut self, output: usize) -> Result<&[f32]> {
+        Ok(&self.logits[output * self.model.head.outputs()..][..self.model.vocabulary])
+    }
+
+    fn relocate(&mut self, _: &[Move]) -> Result<()> {
+        // Nothing has to lie together here.
+        Ok(())
     }
 
     fn clock(&mut self) -> &mut Clock {
@@ -385,7 +409,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{Precision, generate::tensor::TensorWorker};
+    use crate::{
+        Precision,
+        generate::{slots::Part, tensor::TensorWorker},
+    };
 
     const MODELS: [&str; 5] =
         ["llama-tied-llama3rope", "llama-untied", "mistral-window", "qwen2-biases", "qwen3-norms"];
@@ -393,17 +420,28 @@ mod tests {
 
     /// Logits after every token of a text that is computed `step` tokens at a time.
     fn logits(worker: &mut dyn Backend, tokens: &[u32], step: usize) -> Vec<f32> {
-        // Anywhere in the pool.
-        let slots: Vec<u32> = (0..LENGTH as u32).map(|i| i * 37 % 97).collect();
+        let together = worker.placement() == Placement::Together;
+        // Anywhere in the pool, where that is allowed.
+        let slots: Vec<u32> = (0..LENGTH as u32).map(|i| if together { i + 3 } else { i * 37 % 97 }).collect();
         let mut all = Vec::new();
         for start in (0..LENGTH).step_by(step) {
             let end = (start + step).min(LENGTH);
             let mut batch = Batch::default();
-            batch.push(&tokens[start..end], &slots[..end], false);
+            // Three runs of one text.
+            let cuts = [0, 5, 40, LENGTH];
+            let run =
+                |cut: &[usize]| Part { start: cut[0] as u32 + 3, len: (cut[1].min(end) - cut[0].min(end)) as u32 };
+            let mut parts: Vec<Part> = cuts.windows(2).map(run).filter(|part| part.len > 0).collect();
+            // What is computed now lies in the last one.
+            while parts.last().is_some_and(|part| (part.len as usize) < end - start) {
+                let last = parts.pop().unwrap();
+                parts.last_mut().unwrap().len += last.len;
+            }
+            batch.push(&tokens[start..end], &slots[..end], &parts, false);
             batch.outputs = (0..(end - start) as u32).collect();
             worker.forward(&batch).unwrap();
             for output in 0..end - start {
-                all.extend_from_slice(worker.logits(output));
+                all.extend_from_slice(worker.logits(output).unwrap());
             }
         }
         all

@@ -11,9 +11,13 @@
 
 mod attention;
 mod batch;
+mod cascade;
 mod cpu;
+mod draw;
 mod elementwise;
+mod flash;
 mod matmul;
+mod memory;
 mod reshape;
 mod sample;
 mod schedule;
@@ -35,17 +39,18 @@ use std::{
 };
 
 use metareward_api::{
-    EngineError, Finish, Generation, GenerationRequest, Generator, Message, ModelCard, Progress, Sampler, Watch,
+    Complete, EngineError, Finish, Generation, GenerationRequest, Generator, Guides, Message, ModelCard, Progress,
+    Watch,
 };
 use tch::Device;
 
 pub use self::stats::{CallStats, Clock};
 use self::{
     cpu::{CpuModel, CpuWorker, turns},
+    memory::Given,
     reshape::Reshape,
-    schedule::{Answer, Job, Unit, Worker},
-    simd::Level,
-    stop::StopTexts,
+    schedule::{Answer, Backend, Job, Unit, Worker},
+    stop::{LINE_BREAK, StopTexts},
     tensor::TensorWorker,
 };
 use crate::{
@@ -61,9 +66,10 @@ pub struct EngineConfig {
     pub precision: Precision,
     /// Workers on a CPU; 0 is one per core. A GPU has one worker.
     pub threads: usize,
-    /// Bytes for keys and values, all workers together. On a CPU only what is needed of it is taken.
+    /// Bytes for keys and values, all workers together; 0 takes 2 GiB on a CPU, and on a GPU nine tenths of what is free
+    /// once the model is loaded, but 2 GiB. On a CPU only what is needed of it is taken.
     pub cache_bytes: u64,
-    /// Most tokens that go through the model in one pass of a worker; 0 leaves the choice to the engine.
+    /// Most tokens that go through the model in one pass of a worker; 0 takes 60 on a CPU and 1024 on a GPU.
     pub max_rows: usize,
     /// Whether common prefixes are computed once. Without it every draw is computed by itself: slower, for comparison.
     pub share_prefixes: bool,
@@ -77,7 +83,7 @@ impl Default for EngineConfig {
             device: DeviceChoice::Auto,
             precision: Precision::F32,
             threads: 0,
-            cache_bytes: 2 << 30,
+            cache_bytes: 0,
             max_rows: 0,
             share_prefixes: true,
             template_date: TemplateDate::default(),
@@ -88,8 +94,8 @@ impl Default for EngineConfig {
 /// Rows of a pass on a CPU: five tiles of the matrix product. Measured best of 48 to 288 on the quickstart's load: with more
 /// the activations and the rows' keys leave the second-level cache, and weights are read rarely enough with these.
 const CPU_ROWS: usize = 60;
-/// Rows of a pass on a GPU.
-const GPU_ROWS: usize = 256;
+/// Rows of a pass on a GPU: enough that reading the weights is shared by many.
+const GPU_ROWS: usize = 1024;
 
 /// How long a call goes at most without telling its progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -106,19 +112,27 @@ struct Loaded {
     config: Arc<ModelConfig>,
     prompting: Prompting,
     end_ids: Vec<u32>,
+    /// Bytes of the weights.
+    weights: u64,
 }
 
 impl Loaded {
     fn new(model: Model, config: Arc<ModelConfig>, prompting: Prompting) -> Self {
+        let precision = match &model {
+            Model::Cpu { .. } => Precision::F32,
+            Model::Tensors { model, .. } => model.precision(),
+        };
+        let weights = config.card(precision).parameters * precision.bytes();
         let mut end_ids: Vec<u32> = prompting.end_ids().iter().filter_map(|id| u32::try_from(*id).ok()).collect();
         end_ids.sort_unstable();
-        Loaded { model, config, prompting, end_ids }
+        Loaded { model, config, prompting, end_ids, weights }
     }
 }
 
+/// The model, and workers of earlier calls with their memory.
 enum Model {
-    Cpu { model: Arc<CpuModel>, rope: RopeTable },
-    Tensors(CausalLm),
+    Cpu { model: Arc<CpuModel>, rope: RopeTable, spare: Mutex<Vec<CpuWorker>> },
+    Tensors { model: Box<CausalLm>, spare: Mutex<Option<Box<TensorWorker>>> },
 }
 
 impl TorchGenerator {
@@ -141,7 +155,7 @@ impl TorchGenerator {
         if model.device() == Device::Cpu && model.precision() == Precision::F32 {
             let config = Arc::clone(model.config());
             let rope = RopeTable::new(&config, Device::Cpu)?;
-            let model = Model::Cpu { model: Arc::new(CpuModel::new(&model)?), rope };
+            let model = Model::Cpu { model: Arc::new(CpuModel::new(&model)?), rope, spare: Mutex::default() };
             self.loaded = Some(Loaded::new(model, config, prompting));
         } else {
             self.set_model_on_tensors(model, prompting);
@@ -152,7 +166,8 @@ impl TorchGenerator {
     /// Uses this model from now on, on libtorch's tensors also where our own code could compute it: to compare the two.
     pub fn set_model_on_tensors(&mut self, model: CausalLm, prompting: Prompting) {
         let config = Arc::clone(model.config());
-        self.loaded = Some(Loaded::new(Model::Tensors(model), config, prompting));
+        self.loaded =
+            Some(Loaded::new(Model::Tensors { model: Box::new(model), spare: Mutex::default() }, config, prompting));
     }
 
     fn loaded(&self) -> Result<&Loaded, EngineError> {
@@ -228,7 +243,7 @@ impl Generator for TorchGenerator {
     fn generate(
         &mut self,
         requests: &[GenerationRequest],
-        reshape: Option<&dyn Sampler>,
+        guides: &Guides<'_>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError> {
         let start = Instant::now();
@@ -240,7 +255,8 @@ impl Generator for TorchGenerator {
         self.stats.prompt_tokens =
             prompts.iter().zip(requests).map(|(prompt, request)| (prompt.len() * request.draws.len()) as u64).sum();
         self.stats.tokenizing = start.elapsed();
-        let (answers, stats) = self.answers(requests, &prompts, Reshape::of(reshape)?, watch)?;
+        let plugins = (Reshape::of(guides.reshape)?, guides.complete);
+        let (answers, stats) = self.answers(requests, &prompts, plugins, watch)?;
         self.stats.add(&stats);
         let mut results: Vec<Vec<Option<Generation>>> =
             requests.iter().map(|request| vec![None; request.draws.len()]).collect();
@@ -305,12 +321,13 @@ impl TorchGenerator {
         &self,
         requests: &[GenerationRequest],
         prompts: &[Vec<u32>],
-        reshape: Option<Reshape<'_>>,
+        (reshape, complete): (Option<Reshape<'_>>, Option<&Complete<'_>>),
         watch: &dyn Watch,
     ) -> Result<(Vec<Answer>, CallStats), EngineError> {
         let loaded = self.loaded()?;
         let size = |n: i64| usize::try_from(n).unwrap_or(0);
         let stop = requests.iter().flat_map(|request| &request.draws).flat_map(|draw| &draw.sampling.stop);
+        let stop = stop.map(String::as_str).chain(complete.map(|_| LINE_BREAK));
         let stop_texts = StopTexts::new(stop, loaded.prompting.tokenizer(), size(loaded.config.vocabulary));
         let (units, mut answers) = units(requests, prompts, size(loaded.config.context), self.config.share_prefixes);
         let default_rows = if matches!(loaded.model, Model::Cpu { .. }) { CPU_ROWS } else { GPU_ROWS };
@@ -324,83 +341,45 @@ impl TorchGenerator {
             end_ids: &loaded.end_ids,
             context: size(loaded.config.context),
             max_rows: if self.config.max_rows == 0 { default_rows } else { self.config.max_rows },
-            level: Level::detect(),
             reshape,
+            complete,
         };
-        let tally = Tally {
-            watch,
-            done: AtomicU64::new(answers.len() as u64),
-            tokens: AtomicU64::new(0),
-            total: requests.iter().map(|request| request.draws.len() as u64).sum(),
-            told: Mutex::new(Instant::now()),
-            stop: AtomicBool::new(false),
-        };
-        let (workers, capacity) = self.room(&job, loaded)?;
-        // A few pieces per worker, so that none waits long for the last.
-        let work = |unit: usize| {
-            let Unit { request, draws } = &units[unit];
-            (prompts[*request].len() / 8 + draws.len() * 8) as u64
-        };
-        let order: Vec<usize> = units.iter().map(|unit| unit.request).collect();
-        let pieces = if workers == 1 {
-            std::iter::once(0..units.len()).filter(|all| !all.is_empty()).collect()
-        } else {
-            tree::pieces(prompts, &order, work, 8 * workers)
-        };
-        let piece = AtomicUsize::new(0);
-        let next = || pieces.get(piece.fetch_add(1, Ordering::Relaxed)).cloned();
-        let tell = |answers, tokens| tally.tell(answers, tokens);
-        let outcomes = match &loaded.model {
-            Model::Cpu { model, rope } => {
-                let longest = units.iter().map(|unit| {
-                    let limits = unit.draws.clone().map(|draw| job.limit(unit.request, draw).0);
-                    prompts[unit.request].len() + limits.max().unwrap_or(0)
-                });
-                let table = Arc::new(turns(rope, &loaded.config, longest.max().unwrap_or(0))?);
-                in_parallel(workers, |_| {
-                    let backend = CpuWorker::new(Arc::clone(model), Arc::clone(&table), capacity);
-                    let outcome = Worker::new(&job, backend).run(&next, &tell);
-                    if outcome.is_err() {
-                        tally.stop.store(true, Ordering::Relaxed);
-                    }
-                    outcome
-                })?
-            }
-            Model::Tensors(model) => {
-                vec![Worker::new(&job, TensorWorker::new(model.share()?, capacity)?).run(&next, &tell)]
-            }
-        };
-        // Workers that were stopped because another one failed are not what went wrong.
-        let mut stopped = false;
-        let mut stats = CallStats::default();
-        for outcome in outcomes {
-            match outcome {
-                Ok((more, part)) => {
-                    answers.extend(more);
-                    stats.add(&part);
-                }
-                Err(EngineError::Stopped) => stopped = true,
-                Err(error) => return Err(error),
-            }
-        }
-        if stopped {
-            return Err(EngineError::Stopped);
-        }
-        watch.progress(Progress {
-            done: tally.total,
-            total: tally.total,
-            tokens: tally.tokens.load(Ordering::Relaxed),
-        });
+        let already = answers.len() as u64;
+        let (more, stats) = memory::at_half_if_short(|part, given| {
+            let tally = Tally {
+                watch,
+                done: AtomicU64::new(already),
+                tokens: AtomicU64::new(0),
+                total: requests.iter().map(|request| request.draws.len() as u64).sum(),
+                told: Mutex::new(Instant::now()),
+                stop: AtomicBool::new(false),
+            };
+            let job = Job { max_rows: (job.max_rows / part).max(1), ..job };
+            attempt(&job, loaded, self.room(&job, loaded, part, given)?, &tally)
+        })?;
+        answers.extend(more);
         Ok((answers, stats))
     }
 
-    /// Number of workers, and slots for each.
-    fn room(&self, job: &Job<'_>, loaded: &Loaded) -> Result<(usize, usize), EngineError> {
-        let bytes = match &loaded.model {
-            Model::Cpu { model, .. } => model.bytes_per_slot(),
-            Model::Tensors(model) => model.card().cache_bytes_per_token,
+    /// Number of workers, and slots for each, of the `part`th part of the memory.
+    fn room(
+        &self,
+        job: &Job<'_>,
+        loaded: &Loaded,
+        part: usize,
+        given: &mut Option<Given>,
+    ) -> Result<(usize, usize), EngineError> {
+        let (bytes, device, held) = match &loaded.model {
+            Model::Cpu { model, .. } => (model.bytes_per_slot(), Device::Cpu, 0),
+            Model::Tensors { model, spare } => {
+                let bytes = model.card().cache_bytes_per_token;
+                let spare = spare.lock().ok();
+                let held = spare.as_ref().and_then(|spare| spare.as_ref()).map_or(0, |worker| worker.capacity() as u64);
+                (bytes, model.device(), held * bytes)
+            }
         };
-        let slots = usize::try_from(self.config.cache_bytes / bytes.max(1)).unwrap_or(usize::MAX);
+        let budget = memory::budget(self.config.cache_bytes, device, held) / part as u64;
+        let slots = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX);
         // The most that one draw needs, and all together.
         let (mut most, mut all) = ((0, 0, 0), 0usize);
         for unit in job.units {
@@ -416,17 +395,109 @@ impl TorchGenerator {
         if need > slots {
             return Err(EngineError::Machine(format!(
                 "{}: a prompt of {prompt} tokens and an answer of up to {} need {} MB of keys and values, but the cache has \
-                 {} MB: raise it or lower max_tokens",
+                 {} MB: raise engine.cache_bytes or lower max_tokens",
                 job.requests.get(request).map_or("", |request| request.id.as_str()),
                 need - prompt,
                 (need as u64 * bytes).div_ceil(1_000_000),
-                self.config.cache_bytes / 1_000_000
+                budget / 1_000_000
             )));
         }
-        let threads = if matches!(loaded.model, Model::Cpu { .. }) { self.threads() } else { 1 };
+        let threads =
+            if device == Device::Cpu && matches!(loaded.model, Model::Cpu { .. }) { self.threads() } else { 1 };
         let workers = threads.min(slots / need.max(1)).min(job.units.len()).max(1);
-        Ok((workers, (slots / workers).min(all).max(1)))
+        let capacity = (slots / workers).min(all).max(1);
+        *given = Some(Given {
+            device,
+            weights: loaded.weights,
+            cache: (capacity * workers) as u64 * bytes,
+            slots: capacity * workers,
+            rows: job.max_rows,
+        });
+        Ok((workers, capacity))
     }
+}
+
+/// All answers of a job, by so many workers with so many slots each.
+fn attempt(
+    job: &Job<'_>,
+    loaded: &Loaded,
+    (workers, capacity): (usize, usize),
+    tally: &Tally<'_>,
+) -> Result<(Vec<Answer>, CallStats), EngineError> {
+    let (units, prompts) = (job.units, job.prompts);
+    // A few pieces per worker, so that none waits long for the last.
+    let work = |unit: usize| {
+        let Unit { request, draws } = &units[unit];
+        (prompts[*request].len() / 8 + draws.len() * 8) as u64
+    };
+    let order: Vec<usize> = units.iter().map(|unit| unit.request).collect();
+    let pieces = if workers == 1 {
+        std::iter::once(0..units.len()).filter(|all| !all.is_empty()).collect()
+    } else {
+        tree::pieces(prompts, &order, work, 8 * workers)
+    };
+    let piece = AtomicUsize::new(0);
+    let next = || pieces.get(piece.fetch_add(1, Ordering::Relaxed)).cloned();
+    let tell = |answers, tokens| tally.tell(answers, tokens);
+    let outcomes = match &loaded.model {
+        Model::Cpu { model, rope, spare } => {
+            let longest = units.iter().map(|unit| {
+                let limits = unit.draws.clone().map(|draw| job.limit(unit.request, draw).0);
+                prompts[unit.request].len() + limits.max().unwrap_or(0)
+            });
+            let table = Arc::new(turns(rope, &loaded.config, longest.max().unwrap_or(0))?);
+            in_parallel(workers, |_| {
+                let kept = spare.lock().ok().and_then(|mut spare| spare.pop());
+                let table = Arc::clone(&table);
+                let backend = match kept {
+                    Some(worker) => worker.again(table, capacity),
+                    None => CpuWorker::new(Arc::clone(model), table, capacity),
+                };
+                let (answers, stats, backend) = Worker::new(job, backend).run(&next, &tell).inspect_err(|_| {
+                    tally.stop.store(true, Ordering::Relaxed);
+                })?;
+                if let Ok(mut spare) = spare.lock() {
+                    spare.push(backend);
+                }
+                Ok((answers, stats))
+            })?
+        }
+        Model::Tensors { model, spare } => {
+            let kept = spare.lock().ok().and_then(|mut spare| spare.take());
+            // Too small or, after a failure, too large: its memory is free before other memory is taken.
+            let kept =
+                kept.filter(|worker| worker.capacity() >= capacity && worker.capacity() / 2 < capacity.max(1 << 14));
+            let backend = match kept {
+                Some(worker) => *worker,
+                None => TensorWorker::new(model.share()?, capacity)?,
+            };
+            let outcome = Worker::new(job, backend).run(&next, &tell);
+            vec![outcome.map(|(answers, stats, backend)| {
+                if let Ok(mut spare) = spare.lock() {
+                    *spare = Some(Box::new(backend));
+                }
+                (answers, stats)
+            })]
+        }
+    };
+    // Workers that were stopped because another one failed are not what went wrong.
+    let (mut answers, mut stats, mut stopped) = (Vec::new(), CallStats::default(), false);
+    for outcome in outcomes {
+        match outcome {
+            Ok((more, part)) => {
+                answers.extend(more);
+                stats.add(&part);
+            }
+            Err(EngineError::Stopped) => stopped = true,
+            Err(error) => return Err(error),
+        }
+    }
+    if stopped {
+        return Err(EngineError::Stopped);
+    }
+    let (done, tokens) = (tally.total, tally.tokens.load(Ordering::Relaxed));
+    tally.watch.progress(Progress { done, total: tally.total, tokens });
+    Ok((answers, stats))
 }
 
 /// What is to be computed, sorted by the prompts' tokens, and the answers that need no computing: those of no tokens and

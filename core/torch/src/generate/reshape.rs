@@ -9,6 +9,9 @@ pub(crate) struct Reshape<'a> {
     tokens: usize,
 }
 
+/// Some tokens, most probable first, and their logits.
+type Top = (Vec<u32>, Vec<f64>);
+
 /// The distribution of one draw's next token.
 pub(crate) struct Reshaped {
     tokens: Vec<u32>,
@@ -42,18 +45,20 @@ impl<'a> Reshape<'a> {
         Ok(tokens.map(|tokens| Self { sampler, tokens: tokens as usize }))
     }
 
-    /// The distributions of all draws of all rows: logits, the draws' numbers within their prompt, and the length of the
-    /// answer so far. One call of the plugin.
-    pub(crate) fn ask(&self, rows: Vec<(&[f32], Vec<u32>, usize)>) -> Result<Vec<Vec<Reshaped>>, EngineError> {
+    /// The tokens that the sampler wants to see of a row, and their logits.
+    pub(crate) fn top(&self, logits: &[f32]) -> Result<Top, EngineError> {
+        let top = most_probable(logits, self.tokens);
+        if top.1.iter().any(|logit| !logit.is_finite()) {
+            return Err(EngineError::Machine("the model gave a logit that is not finite".to_owned()));
+        }
+        Ok(top)
+    }
+
+    /// The distributions of all draws of all rows: what [`Reshape::top`] gave, the draws' numbers within their prompt, and
+    /// the length of the answer so far. One call of the plugin.
+    pub(crate) fn ask(&self, rows: Vec<(Top, Vec<u32>, usize)>) -> Result<Vec<Vec<Reshaped>>, EngineError> {
         let mut asked = Vec::new();
-        for (logits, draws, position) in &rows {
-            if draws.is_empty() {
-                continue;
-            }
-            let (tokens, logits) = most_probable(logits, self.tokens);
-            if logits.iter().any(|logit| !logit.is_finite()) {
-                return Err(EngineError::Machine("the model gave a logit that is not finite".to_owned()));
-            }
+        for ((tokens, logits), draws, position) in &rows {
             asked.extend(draws.iter().map(|draw| NextTokens {
                 draw: *draw,
                 position: u32::try_from(*position).unwrap_or(u32::MAX),
@@ -79,7 +84,7 @@ fn failed(sampler: &dyn Sampler, message: String) -> EngineError {
 }
 
 /// The `count` tokens with the highest logits that can come at all, highest first; of equals, lower indices first.
-fn most_probable(logits: &[f32], count: usize) -> (Vec<u32>, Vec<f64>) {
+fn most_probable(logits: &[f32], count: usize) -> Top {
     let mut order: Vec<u32> = (0u32..).zip(logits).filter(|(_, x)| **x != f32::NEG_INFINITY).map(|(i, _)| i).collect();
     let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
     if count > 0 && count < order.len() {

@@ -10,7 +10,11 @@
 
 use metareward_api::Sampling;
 
-use super::simd::{Floats, LANES, Level, Vector, exp_scaled, multiversion, padded};
+use super::{
+    schedule::{Wanted, not_finite},
+    simd::{Floats, LANES, Level, Vector, exp_scaled, multiversion, padded},
+};
+use crate::TorchError;
 
 /// A number in [0, 1) for token `step` of the draw with this seed: two rounds of the SplitMix64 finaliser
 /// (Steele, Lea and Flood 2014) over seed and counter.
@@ -37,6 +41,51 @@ pub(crate) struct Distribution {
     bits: Vec<u32>,
     heavy: Vec<f32>,
     vocabulary: usize,
+}
+
+/// Draws from rows of logits on the CPU; what a row's last draw worked out serves its next.
+#[derive(Default)]
+pub(crate) struct Drawer {
+    distribution: Distribution,
+}
+
+impl Drawer {
+    /// One token per wanted draw, added to `tokens`. `logits` gives those of an output.
+    ///
+    /// # Errors
+    /// When logits are NaN or infinite.
+    pub(crate) fn draw<'l>(
+        &mut self,
+        level: Level,
+        logits: impl Fn(usize) -> &'l [f32],
+        wanted: &[Wanted<'_>],
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), TorchError> {
+        let mut drawn: Option<(usize, &Sampling)> = None;
+        let mut best: Option<(usize, u32)> = None;
+        for Wanted { output, sampling, u } in wanted {
+            if sampling.temperature > 0.0 {
+                if !drawn.is_some_and(|(of, drawn)| of == *output && same_distribution(drawn, sampling)) {
+                    self.distribution.set(level, logits(*output), sampling).map_err(|_| not_finite())?;
+                    drawn = Some((*output, sampling));
+                }
+                tokens.push(self.distribution.token(*u));
+            } else {
+                let token = match best {
+                    Some((of, token)) if of == *output => token,
+                    _ => greedy(logits(*output)).map_err(|_| not_finite())?,
+                };
+                best = Some((*output, token));
+                tokens.push(token);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether both make the same distribution of the same logits.
+pub(crate) fn same_distribution(a: &Sampling, b: &Sampling) -> bool {
+    (a.temperature, a.top_p, a.top_k, a.min_p) == (b.temperature, b.top_p, b.top_k, b.min_p)
 }
 
 /// The logits of a row are NaN or infinite: the model's weights are broken.

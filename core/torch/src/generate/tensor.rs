@@ -1,14 +1,19 @@
 //! The model on libtorch tensors: GPUs, and bf16 anywhere.
 //!
-//! The same rows and slots as on the CPU. Rows that follow each other in one text attend together; rows with a text each
-//! attend as one batch over their gathered keys. libtorch's kernels round differently for batches of different shape, so
-//! here a row's result is the same only up to rounding.
+//! The same rows and slots as on the CPU, but a segment's slots lie together, so that attention reads them where they are
+//! (see [`super::cascade`]), and tokens are drawn on the device (see [`super::draw`]): a pass sends one list of numbers
+//! there and brings one back. Layers with a sliding window that is shorter than some text gather their keys instead.
+//! libtorch's kernels round differently for batches of different shape, so here a row's result is the same only up to
+//! rounding.
 
 use tch::{Kind, Tensor};
 
 use super::{
     batch::{Batch, Span},
-    schedule::Backend,
+    cascade::{Cascade, Upload},
+    draw, flash,
+    schedule::{Backend, Wanted},
+    slots::{Move, Placement},
     stats::Clock,
 };
 use crate::{
@@ -26,7 +31,11 @@ pub(crate) struct TensorWorker {
     /// Per layer, [slots, kv heads, head_dim].
     keys: Vec<Tensor>,
     values: Vec<Tensor>,
-    logits: Vec<f32>,
+    upload: Upload,
+    /// Of the last pass, [outputs, V] in f32, on the device.
+    logits: Option<Tensor>,
+    /// Those of one output on the host, for samplers that reshape.
+    row: Vec<f32>,
     vocabulary: usize,
     clock: Clock,
 }
@@ -59,17 +68,22 @@ impl TensorWorker {
             let options = (model.precision().kind(), model.device());
             (0..config.layers).map(|_| Ok(Tensor::f_zeros(shape, options)?)).collect()
         };
-        let short = |error: TorchError| {
-            TorchError::Machine(format!(
-                "no memory for keys and values of {capacity} tokens: lower the cache budget ({error})"
-            ))
-        };
-        let (keys, values) = (pool().map_err(short)?, pool().map_err(short)?);
+        let (keys, values) = (pool()?, pool()?);
         let vocabulary = usize::try_from(config.vocabulary).unwrap_or(0);
-        Ok(TensorWorker { capacity, keys, values, logits: Vec::new(), vocabulary, clock: Clock::default(), model })
+        Ok(TensorWorker {
+            capacity,
+            keys,
+            values,
+            upload: Upload::default(),
+            logits: None,
+            row: Vec::new(),
+            vocabulary,
+            clock: Clock::default(),
+            model,
+        })
     }
 
-    /// The batch's spans, put together so that each group attends in one call.
+    /// The batch's spans for layers with a window, put together so that each group attends in one call.
     fn groups(&self, batch: &Batch) -> Result<Vec<Group>> {
         let mut groups = Vec::new();
         let (singles, longer): (Vec<&Span>, Vec<&Span>) = batch.spans.iter().partition(|span| span.rows == 1);
@@ -127,8 +141,8 @@ impl TensorWorker {
         })
     }
 
-    /// Attention of all rows in one layer: `q` [heads, rows, D] to [1, heads, rows, D].
-    fn attention(&self, index: usize, window: Option<i64>, q: &Tensor, groups: &[Group]) -> Result<Tensor> {
+    /// Attention of all rows in a layer whose window matters: `q` [heads, rows, D] to [1, heads, rows, D].
+    fn gathered(&self, index: usize, window: Option<i64>, q: &Tensor, groups: &[Group]) -> Result<Tensor> {
         let (heads, _, dim) = q.size3()?;
         let out = q.f_empty_like()?;
         for group in groups {
@@ -152,38 +166,84 @@ impl Backend for TensorWorker {
         self.capacity
     }
 
+    fn placement(&self) -> Placement {
+        Placement::Together
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<()> {
         let _guard = tch::no_grad_guard();
+        let config = std::sync::Arc::clone(self.model.config());
         let device = self.model.device();
-        let on_device = |values: &[u32]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(&ids(values.iter().copied()))?.f_to_device(device)?)
+        let flash = flash::available(device, self.model.precision().kind(), config.head_dim);
+        let cascade = Cascade::new(batch);
+        // One list of numbers for everything that the device must know of the batch.
+        let mut upload = std::mem::take(&mut self.upload);
+        let mut add = |values: &[u32]| upload.add(values.iter().map(|value| i64::from(*value)));
+        let (tokens, slots, positions, outputs) =
+            (add(&batch.tokens), add(&batch.slots), add(&batch.positions), add(&batch.outputs));
+        let places = cascade.upload(&mut upload, if flash { config.heads / config.kv_heads } else { 1 });
+        let sent = upload.send(device)?;
+        self.upload = upload;
+        let cascade = cascade.on_device(&places, &sent, flash)?;
+        let slots = sent.get(&slots)?;
+        let rope = self.model.rope(&sent.get(&positions)?)?;
+        let longest = batch.spans.iter().map(|span| span.path_len as i64).max().unwrap_or(0);
+        let matters = |window: Option<i64>| window.is_some_and(|window| window < longest);
+        let groups = if self.model.layers().iter().any(|layer| matters(layer.window)) {
+            self.groups(batch)?
+        } else {
+            Vec::new()
         };
-        let (tokens, slots) = (on_device(&batch.tokens)?, on_device(&batch.slots)?);
-        let rope = self.model.rope(&on_device(&batch.positions)?)?;
-        let groups = self.groups(batch)?;
-        let mut hidden = self.model.embed(&tokens.f_unsqueeze(0)?)?;
+        let mut hidden = self.model.embed(&sent.get(&tokens)?.f_unsqueeze(0)?)?;
         for (index, layer) in self.model.layers().iter().enumerate() {
             let (q, k, v) = layer.queries_keys_values(&hidden, &rope)?;
             for (pool, new) in [(&self.keys[index], k), (&self.values[index], v)] {
                 let new = new.f_squeeze_dim(0)?.f_transpose(0, 1)?;
                 let _ = pool.shallow_clone().f_index_copy_(0, &slots, &new)?;
             }
-            let mixed = self.attention(index, layer.window, &q.f_squeeze_dim(0)?, &groups)?;
+            let q = q.f_squeeze_dim(0)?;
+            let mixed = if matters(layer.window) {
+                self.gathered(index, layer.window, &q, &groups)?
+            } else {
+                let mixed = cascade.attend(&q.f_transpose(0, 1)?, &self.keys[index], &self.values[index])?;
+                mixed.f_transpose(0, 1)?.f_unsqueeze(0)?
+            };
             hidden = layer.after_attention(&hidden, &mixed)?;
         }
+        self.logits = None;
         if !batch.outputs.is_empty() {
-            let wanted = hidden.f_squeeze_dim(0)?.f_index_select(0, &on_device(&batch.outputs)?)?;
+            let wanted = hidden.f_squeeze_dim(0)?.f_index_select(0, &sent.get(&outputs)?)?;
             let logits = self.model.final_norm(&wanted)?.f_linear(self.model.lm_head()?, None::<&Tensor>)?;
-            let logits = logits.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
-            let count = batch.outputs.len() * self.vocabulary;
-            self.logits.resize(count.max(self.logits.len()), 0.0);
-            logits.f_copy_data(&mut self.logits, count)?;
+            self.logits = Some(logits.f_to_kind(Kind::Float)?);
         }
         Ok(())
     }
 
-    fn logits(&self, output: usize) -> &[f32] {
-        &self.logits[output * self.vocabulary..][..self.vocabulary]
+    fn draw(&mut self, wanted: &[Wanted<'_>], tokens: &mut Vec<u32>) -> Result<()> {
+        match &self.logits {
+            Some(logits) => draw::draw(logits, wanted, tokens),
+            None => Ok(()),
+        }
+    }
+
+    fn logits(&mut self, output: usize) -> Result<&[f32]> {
+        let logits = self.logits.as_ref().ok_or_else(|| TorchError::Machine("there are no logits".to_owned()))?;
+        let row = logits.f_narrow(0, output as i64, 1)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+        self.row.resize(self.vocabulary, 0.0);
+        row.f_copy_data(&mut self.row, self.vocabulary)?;
+        Ok(&self.row)
+    }
+
+    fn relocate(&mut self, moves: &[Move]) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for pool in self.keys.iter().chain(&self.values) {
+            for Move { from, to, len } in moves {
+                // A copy, because the two may overlap.
+                let kept = pool.f_narrow(0, *from as i64, *len as i64)?.f_mul_scalar(1)?;
+                pool.f_narrow(0, *to as i64, *len as i64)?.f_copy_(&kept)?;
+            }
+        }
+        Ok(())
     }
 
     fn clock(&mut self) -> &mut Clock {
