@@ -157,7 +157,12 @@ impl ModelConfig {
         if layers > 10_000 {
             return Err(format!("config.json: num_hidden_layers is {layers}: no model is that large"));
         }
-        let kv_heads = keys.positive_or("num_key_value_heads", heads)?;
+        // A key that is left out has the value that transformers gives it.
+        let kv_heads = match (raw.get("num_key_value_heads"), architecture) {
+            (None, Architecture::Mistral) => 8,
+            (None, Architecture::Qwen2 | Architecture::Qwen3) => 32,
+            _ => keys.positive_or("num_key_value_heads", heads)?,
+        };
         if heads % kv_heads != 0 {
             return Err(format!(
                 "config.json: num_attention_heads ({heads}) is not a multiple of num_key_value_heads ({kv_heads})"
@@ -296,7 +301,14 @@ fn rope(raw: &Value, context: i64) -> Result<(f64, RopeScaling), String> {
     if !(theta.is_finite() && theta > 0.0) {
         return Err(format!("config.json: rope_theta is {theta}; it must be above 0"));
     }
-    let Some(scaling) = newer.or(older) else { return Ok((theta, RopeScaling::Default)) };
+    let scaling = newer.or(older);
+    for place in [Some(raw), scaling].into_iter().flatten() {
+        let part = Keys(place).number("partial_rotary_factor", 1.0)?;
+        if part != 1.0 {
+            return Err(format!("config.json: partial_rotary_factor is {part}; only 1 is known"));
+        }
+    }
+    let Some(scaling) = scaling else { return Ok((theta, RopeScaling::Default)) };
     let keys = Keys(scaling);
     let required = |name: &str| match scaling.get(name).and_then(Value::as_f64) {
         Some(value) if value.is_finite() && value > 0.0 => Ok(value),
@@ -310,6 +322,11 @@ fn rope(raw: &Value, context: i64) -> Result<(f64, RopeScaling), String> {
     };
     let scaling = match kind {
         "default" => RopeScaling::Default,
+        // Changes the frequencies of sequences longer than `max_position_embeddings`, of which there are none here.
+        "dynamic" => {
+            required("factor")?;
+            RopeScaling::Default
+        }
         "linear" => RopeScaling::Linear { factor: required("factor")? },
         "llama3" => RopeScaling::Llama3 {
             factor: required("factor")?,
@@ -333,7 +350,7 @@ fn rope(raw: &Value, context: i64) -> Result<(f64, RopeScaling), String> {
         }
         other => {
             return Err(format!(
-                "config.json: rope scaling {other:?} is not known; known are default, linear, llama3, yarn"
+                "config.json: rope scaling {other:?} is not known; known are default, dynamic, linear, llama3, yarn"
             ));
         }
     };
@@ -346,7 +363,8 @@ fn windows(raw: &Value, architecture: Architecture, layers: i64) -> Result<Vec<O
     let keys = Keys(raw);
     let count = usize::try_from(layers).map_err(|error| error.to_string())?;
     let window = match raw.get("sliding_window") {
-        None | Some(Value::Null) => None,
+        None => Some(DEFAULT_WINDOW),
+        Some(Value::Null) => None,
         Some(_) => Some(keys.positive("sliding_window")?),
     };
     match architecture {
@@ -368,6 +386,9 @@ fn windows(raw: &Value, architecture: Architecture, layers: i64) -> Result<Vec<O
         }
     }
 }
+
+/// Sliding window where `config.json` has no `sliding_window`, as in transformers.
+const DEFAULT_WINDOW: i64 = 4096;
 
 /// Largest value of any size in `config.json`.
 const LARGEST_SIZE: i64 = 1 << 27;

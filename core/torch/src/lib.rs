@@ -11,6 +11,7 @@ pub mod error;
 pub mod generate;
 pub mod library;
 pub mod logprobs;
+pub mod marked;
 pub mod model;
 pub mod prompting;
 pub mod rope;

@@ -130,13 +130,19 @@ impl Prompting {
     }
 
     /// Tokens of `completion` after the prompt. Encoded together with the prompt, because tokenizers treat the beginning of
-    /// a text in their own way; by itself where the two would merge into other tokens than the prompt's.
+    /// a text in their own way; by itself where the two would merge into other tokens than the prompt's, or where a
+    /// special token before it would swallow its white space (`rstrip`, as Phi 3's do) and the model's words with it.
     fn continuation(&self, prompt: &[i64], text: &str, lead: &str, completion: &str) -> Result<Vec<i64>> {
         let mut whole = self.encode(&format!("{text}{lead}{completion}"))?;
-        if whole.starts_with(prompt) {
-            return Ok(whole.split_off(prompt.len()));
+        if !whole.starts_with(prompt) {
+            return self.encode(completion);
         }
-        self.encode(completion)
+        let together = whole.split_off(prompt.len());
+        if !completion.starts_with(char::is_whitespace) || self.tokenizer.decode(&together)? == completion {
+            return Ok(together);
+        }
+        let alone = self.encode(completion)?;
+        Ok(if self.tokenizer.decode(&alone)? == completion { alone } else { together })
     }
 
     fn encode(&self, text: &str) -> Result<Vec<i64>> {

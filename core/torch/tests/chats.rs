@@ -175,6 +175,33 @@ fn completions_begin_as_the_template_says() {
     assert_eq!(pieces(&line, "\nyes"), ["▁", "\n", "yes", "</s>"]);
 }
 
+/// Phi 3's special tokens take white space after them along. The model's own white space is its own.
+#[test]
+fn special_tokens_do_not_swallow_the_models_words() {
+    use metareward_torch::{Prompting, TextTokenizer};
+    use tokenizers::{AddedToken, Tokenizer, models::bpe::BPE, pre_tokenizers::byte_level::ByteLevel};
+
+    let mut bytes: Vec<String> = ByteLevel::alphabet().into_iter().map(|byte| byte.to_string()).collect();
+    bytes.sort();
+    let vocabulary: Vec<(String, u32)> = bytes.into_iter().zip(0..).collect();
+    let vocabulary: [(String, u32); 256] = vocabulary.try_into().unwrap();
+    let mut tokenizer = Tokenizer::new(BPE::builder().vocab_and_merges(vocabulary, Vec::new()).build().unwrap());
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    let special = ["<|user|>", "<|assistant|>", "<|end|>"].map(|text| AddedToken::from(text, true).rstrip(true));
+    tokenizer.add_special_tokens(special).unwrap();
+    let source = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}\
+                  {% if add_generation_prompt %}<|assistant|>\n{% endif %}";
+    let template = ChatTemplate::new(source, BTreeMap::new(), TemplateDate::default()).unwrap();
+    let prompting = Prompting::new(TextTokenizer::new(tokenizer).unwrap(), template, &[], 300).unwrap();
+    for words in ["Yes.", " Yes.", "\n\nYes. ", "\t", "", "\u{a0}No"] {
+        let completed = prompting.complete(&[Message::user("Why?")], words).unwrap();
+        let (end, said) = completed.completion.split_last().unwrap();
+        assert_eq!(prompting.tokenizer().decode(said).unwrap(), words, "word for word");
+        assert_eq!(prompting.tokenizer().token_text(*end), "<|end|>");
+    }
+}
+
 #[test]
 fn a_template_whose_turns_do_not_continue_is_refused_for_completions() {
     use metareward_torch::Prompting;

@@ -114,7 +114,7 @@ fn the_configuration_does_not_fit() {
     assert_eq!(refused("head_dim", json!(7)), "config.json: head_dim is 7, an odd number: rotary positions need pairs");
     assert_eq!(
         refused("rope_scaling", json!({ "rope_type": "longrope" })),
-        "config.json: rope scaling \"longrope\" is not known; known are default, linear, llama3, yarn"
+        "config.json: rope scaling \"longrope\" is not known; known are default, dynamic, linear, llama3, yarn"
     );
     assert_eq!(
         refused("rope_scaling", json!({ "rope_type": "linear" })),
