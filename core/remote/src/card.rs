@@ -43,12 +43,15 @@ pub fn read_card(folder: &Path) -> Result<ModelCard, EngineError> {
     })
 }
 
-/// Numbers in all tensors of all safetensors files.
+/// Numbers in all tensors of the weights: `model.safetensors`, or its parts `model-….safetensors`.
 fn parameters(folder: &Path) -> Result<u64, String> {
     let entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
     let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    let mut weights: Vec<&PathBuf> =
-        files.iter().filter(|path| path.extension().is_some_and(|kind| kind == "safetensors")).collect();
+    let is_part = |path: &&PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name == "model.safetensors" || (name.starts_with("model-") && name.ends_with(".safetensors"))
+    };
+    let mut weights: Vec<&PathBuf> = files.iter().filter(is_part).collect();
     weights.sort();
     weights.into_iter().map(|path| in_file(path).map_err(|error| format!("{}: {error}", path.display()))).sum()
 }

@@ -1,4 +1,5 @@
-//! The reference implementations that tests compare with: a Python environment with transformers, in `.venv/`.
+//! The reference implementations that tests compare with: a Python environment with transformers, and servers to speak
+//! with, in `.venv/`.
 //!
 //! Nothing of metareward needs it. Tests that cannot have it say so and pass.
 
@@ -13,7 +14,28 @@ pub const VARIABLE: &str = "METAREWARD_PYTHON";
 
 /// What is installed, with all dependencies: Python's torch does not start without the whole of CUDA, which makes this
 /// several gigabytes.
-const PACKAGES: [&str; 3] = ["torch==2.11.0", "transformers==4.57.6", "tokenizers==0.22.2"];
+const PACKAGES: [&str; 12] = [
+    "torch==2.11.0",
+    "transformers==4.57.6",
+    "tokenizers==0.22.2",
+    // What `transformers serve` needs beside.
+    "accelerate==1.15.0",
+    "fastapi==0.165.0",
+    "openai==2.54.0",
+    "pydantic==2.14.3",
+    "starlette==1.10.0",
+    "uvicorn==0.54.0",
+    // llama.cpp's server, and what writes a model for it.
+    "gguf==0.19.0",
+    "safetensors==0.8.0",
+    "xllamacpp==2026.10.11549",
+];
+
+/// What must be there once they are installed.
+const IMPORTS: &str = "import torch, transformers, accelerate, fastapi, openai, uvicorn, gguf, safetensors, xllamacpp";
+
+/// Tells tests that the packages were installed for them: what is missing then is an error, and no reason to skip.
+pub const REQUIRED: &str = "METAREWARD_REFERENCES";
 
 /// The Python that the user names for the tests.
 pub fn named() -> Option<PathBuf> {
@@ -30,19 +52,19 @@ pub fn install(root: &Path, say: &mut dyn FnMut(&str)) -> Option<PathBuf> {
     if fs::read_to_string(&done).is_ok_and(|found| found == list) {
         return Some(python);
     }
-    say("installing torch and transformers for the tests into .venv (2.7 GB to download)");
+    say("installing torch, transformers and servers for the tests into .venv (2.7 GB to download)");
     let made = run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
         .and_then(|()| {
             let mut pip = Command::new(&python);
             pip.args(["-m", "pip", "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check"]);
             run(pip.args(PACKAGES))
         })
-        .and_then(|()| run(Command::new(&python).args(["-c", "import torch, transformers"])))
+        .and_then(|()| run(Command::new(&python).args(["-c", IMPORTS])))
         .and_then(|()| fs::write(&done, list).map_err(|error| error.to_string()));
     match made {
         Ok(()) => Some(python),
         Err(why) => {
-            say(&format!("tests against transformers itself will be skipped: {why}"));
+            say(&format!("tests against transformers and servers of others will be skipped: {why}"));
             None
         }
     }
