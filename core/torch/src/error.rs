@@ -30,7 +30,10 @@ pub enum TorchError {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Libtorch(String),
-    /// The machine cannot do it: libtorch, device, memory.
+    /// There is no memory left, on the device or in the machine. What was asked for, and what of it is taken.
+    #[error("{0}")]
+    Memory(String),
+    /// The machine cannot do it: libtorch, device.
     #[error("{0}")]
     Machine(String),
 }
@@ -65,6 +68,10 @@ impl From<TchError> for TorchError {
     fn from(error: TchError) -> Self {
         let text = error.to_string();
         let line = text.lines().next().unwrap_or_default().trim_start_matches("Internal torch error: ");
+        // CUDA's allocator, and the one of the CPU.
+        if ["out of memory", "can't allocate memory", "not enough memory"].iter().any(|words| line.contains(words)) {
+            return Self::Memory(line.to_owned());
+        }
         Self::Libtorch(line.to_owned())
     }
 }
@@ -76,7 +83,7 @@ impl From<TorchError> for EngineError {
             TorchError::Io { path, message } => EngineError::Io { path, message },
             TorchError::Input(message) => EngineError::Input { record: "input".to_owned(), message },
             TorchError::Libtorch(message) => EngineError::Machine(format!("libtorch: {message}")),
-            TorchError::Machine(message) => EngineError::Machine(message),
+            TorchError::Memory(message) | TorchError::Machine(message) => EngineError::Machine(message),
         }
     }
 }

@@ -10,7 +10,10 @@ use metareward_api::{
     EngineError, Lora, Optimizer, PairLogProbs, Plugin, PluginError, PluginInfo, PreferenceLoss, StepMetrics,
     TrainData, TrainSettings, Trainer,
 };
-use metareward_torch::Precision;
+use metareward_torch::{
+    DeviceChoice, Precision,
+    train::{TorchTrainer, TrainerOptions},
+};
 use train_support::{
     Dpo, Examples, Steps, dpo_records, example, fixture, in_order, job, largest_difference, settings, sft_records,
     tensors, trainer, trainer_in,
@@ -325,5 +328,71 @@ fn a_first_loss_off_the_methods_own_is_warned_of() {
         let off = (report.unwrap().first_loss - 0.5 * 2f64.ln()).abs();
         assert_eq!(warnings.0.load(std::sync::atomic::Ordering::SeqCst), expected);
         assert_eq!(off > 1e-4, expected == 1, "{off}");
+    }
+}
+
+/// A trainer whose threads may hold this many bytes of activations.
+fn limited(activation_bytes: u64) -> TorchTrainer {
+    let options =
+        TrainerOptions { device: DeviceChoice::Cpu, threads: 2, activation_bytes, ..TrainerOptions::default() };
+    TorchTrainer::new(options)
+}
+
+/// Memory that does not do for a micro-batch does for smaller ones; memory that does not do for one record ends the run
+/// with what to change.
+#[test]
+fn too_little_memory_is_tried_again_in_smaller_pieces_and_then_said() {
+    let pairs = dpo_records();
+    let settings = || TrainSettings { micro_batch_tokens: 100_000, ..settings() };
+    let data = TrainData::Preference { data: &pairs, optimizer: &DPO };
+    let together = train("dpo-model", data, settings());
+    let run = |bytes: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let watch = Steps::default();
+        let epochs = in_order(24, 4, 1);
+        let report = limited(bytes).train(&job("dpo-model", folder.path(), data, epochs, settings()), &watch)?;
+        let weights = tensors(&report.epochs[0].folder.join("model.safetensors"));
+        Ok::<_, EngineError>(Outcome { steps: watch.metrics.into_inner().unwrap(), weights })
+    };
+    let warnings = Warnings::default();
+    // What 100,000 tokens fit into is too much; the least that the run gets by with is found by halving.
+    let mut bytes = 1 << 22;
+    while tracing::subscriber::with_default(warnings.clone(), || run(bytes)).is_ok() {
+        bytes /= 2;
+    }
+    let cut = run(2 * bytes).unwrap();
+    assert!(warnings.0.load(std::sync::atomic::Ordering::SeqCst) > 0, "{bytes}: nothing was tried again");
+    agree(&together, &cut, 2e-6);
+    match run(bytes) {
+        Err(EngineError::Machine(message)) => {
+            for part in ["record, p", "tokens:", "MB", "activation_checkpointing"] {
+                assert!(message.contains(part), "{message}");
+            }
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+        other => panic!("{:?}", other.err()),
+    }
+    let measured = [example("a", "w1 w2", "w3"), example("b", "w4", "w5 w6")];
+    let error = limited(100).log_probabilities(&fixture("dpo-model"), &measured, 64, &Steps::default()).unwrap_err();
+    assert!(matches!(&error, EngineError::Machine(message) if message.contains("max_length")), "{error}");
+}
+
+/// Our own kernels and libtorch's operations give one training run.
+#[test]
+fn kernels_of_our_own_train_as_libtorch_does() {
+    let (pairs, examples) = (dpo_records(), sft_records());
+    for (model, data) in [
+        ("dpo-model", TrainData::Preference { data: &pairs, optimizer: &DPO }),
+        ("sft-model", TrainData::Sft(&examples)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let watch = Steps::default();
+        let options =
+            TrainerOptions { device: DeviceChoice::Cpu, kernels: false, threads: 2, ..TrainerOptions::default() };
+        let job = job(model, folder.path(), data, in_order(24, 4, 1), settings());
+        let report = TorchTrainer::new(options).train(&job, &watch).unwrap();
+        let weights = tensors(&report.epochs[0].folder.join("model.safetensors"));
+        let theirs = Outcome { steps: watch.metrics.into_inner().unwrap(), weights };
+        agree(&train(model, data, settings()), &theirs, 2e-6);
     }
 }

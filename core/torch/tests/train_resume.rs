@@ -14,6 +14,8 @@ const DPO: Dpo = Dpo { beta: 0.1 };
 fn dpo_job<'a>(folder: &Path, data: &'a Pairs, save_steps: u32) -> TrainJob<'a> {
     let mut settings = settings();
     settings.save_steps = save_steps;
+    // Several micro-batches per step, also where chosen and rejected share their prompt.
+    settings.micro_batch_tokens = 40;
     let epochs = vec![vec![vec![0, 3, 1], vec![4, 2, 5]], vec![vec![5, 4, 3], vec![2, 1, 0], vec![6, 0, 1]]];
     let mut job = job("dpo-model", folder, TrainData::Preference { data, optimizer: &DPO }, epochs, settings);
     job.validation = vec![7, 8, 9];

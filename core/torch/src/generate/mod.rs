@@ -21,7 +21,7 @@ mod memory;
 mod reshape;
 mod sample;
 mod schedule;
-mod simd;
+pub(crate) mod simd;
 mod slots;
 mod stats;
 mod stop;

@@ -3,7 +3,10 @@
 use metareward_api::TrainSettings;
 use tch::{Device, Tensor, no_grad};
 
-use super::parameters::{Flat, Layout};
+use super::{
+    native::{Update, update},
+    parameters::{Flat, Layout},
+};
 use crate::error::Result;
 
 /// Elements updated at a time: bounds the memory for intermediate results.
@@ -27,6 +30,36 @@ impl AdamW {
     /// Zero moments.
     pub fn new(layout: &Layout, device: Device) -> Result<Self> {
         Ok(Self { exp_avg: layout.zeros(device)?.all, exp_avg_sq: layout.zeros(device)?.all, steps: 0 })
+    }
+
+    /// The same as clipping by `clip` and [`AdamW::step`], in one pass on the CPU.
+    #[allow(clippy::too_many_arguments)]
+    pub fn step_native(
+        &mut self,
+        layout: &Layout,
+        masters: &mut Flat,
+        gradient: &mut Flat,
+        clip: f64,
+        rate: f64,
+        settings: &TrainSettings,
+        threads: usize,
+    ) -> Result<()> {
+        self.steps += 1;
+        let (beta1, beta2) = (settings.adam_beta1, settings.adam_beta2);
+        let steps = f64::from(self.steps);
+        let constants = Update {
+            clip: clip as f32,
+            rest1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            rest2: (1.0 - beta2) as f32,
+            decay: (1.0 - rate * settings.weight_decay) as f32,
+            decayed: layout.decayed() as usize,
+            rate: (rate / (1.0 - beta1.powf(steps))) as f32,
+            correction: (1.0 / (1.0 - beta2.powf(steps)).sqrt()) as f32,
+            epsilon: settings.adam_epsilon as f32,
+        };
+        let (mean, square) = (&mut self.exp_avg, &mut self.exp_avg_sq);
+        update(constants, &mut masters.all, mean, square, &mut gradient.all, threads)
     }
 
     /// One update of `masters` at learning rate `rate`, with weight decay on the layout's matrices only.

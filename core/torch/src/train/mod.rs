@@ -16,7 +16,9 @@
 mod adamw;
 mod batch;
 mod encode;
+mod fitted;
 mod head;
+mod native;
 mod parameters;
 mod run;
 mod schedule;
@@ -37,15 +39,16 @@ use tch::Device;
 pub use self::schedule::learning_rate;
 use self::{
     adamw::AdamW,
-    batch::micro_batches,
     encode::Encoder,
+    fitted::{fitted, no_room},
+    native::NativeWorker,
     parameters::Layout,
     run::{Run, report},
     state::TrainingFolder,
     step::{Team, set_own_threads},
     trainable::Trainable,
     trunk::Trunk,
-    worker::{Unit, Worker},
+    worker::{TensorWorker, Unit, Worker},
 };
 use crate::{DeviceChoice, Precision, chat::TemplateDate, error::TorchError, model::CausalLm, prompting::Prompting};
 
@@ -71,6 +74,12 @@ pub struct TrainerOptions {
     pub intra_op: u32,
     /// Padded tokens per forward pass when log-probabilities are measured; training has its own setting.
     pub measure_tokens: u32,
+    /// Use our own kernels where they can compute the job, which is f32 on the CPU without adapters; else libtorch
+    /// computes everything.
+    pub kernels: bool,
+    /// Bytes of activations that a thread may hold with our own kernels; 0 for what the machine has. A micro-batch that needs
+    /// more is cut in two.
+    pub activation_bytes: u64,
     /// The day that chat templates see as today.
     pub date: TemplateDate,
 }
@@ -83,6 +92,8 @@ impl Default for TrainerOptions {
             threads: 0,
             intra_op: 0,
             measure_tokens: 2048,
+            kernels: true,
+            activation_bytes: 0,
             date: TemplateDate::default(),
         }
     }
@@ -111,14 +122,22 @@ impl TorchTrainer {
         Ok(Encoder::new(prompting, usize::try_from(limit).unwrap_or(0)))
     }
 
+    /// Whether our own kernels compute a job of all weights on `model`.
+    fn native(&self, model: &CausalLm) -> bool {
+        self.options.kernels && model.device() == Device::Cpu && model.precision() == Precision::F32
+    }
+
     /// Threads side by side, and threads inside each operation.
-    fn threads(&self, model: &CausalLm) -> (usize, i32) {
+    fn threads(&self, model: &CausalLm, native: bool) -> (usize, i32) {
         let all = match self.options.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads as usize,
         };
         if model.device() != Device::Cpu {
             return (1, all as i32);
+        }
+        if native {
+            return (all, 1);
         }
         let inside = match self.options.intra_op {
             0 if model.card().parameters <= SMALL_MODEL => 1,
@@ -158,28 +177,40 @@ impl Trainer for TorchTrainer {
     ) -> Result<Vec<SequenceLogProb>, EngineError> {
         let model = self.load(folder)?;
         let encoder = self.encoder(folder, &model, max_length)?;
-        let (workers, intra_op) = self.threads(&model);
+        let native = self.native(&model);
+        let (workers, intra_op) = self.threads(&model, native);
         let _intra_op = IntraOp::set(intra_op);
+        let nothing = Layout::empty();
         let workers = (0..workers)
-            .map(|_| Ok(Worker::new(Trunk::new(model.share()?, &Layout::empty(), Vec::new(), false), &Layout::empty())))
+            .map(|_| {
+                Ok(if native {
+                    Worker::Native(Box::new(NativeWorker::new(&model, &nothing, false, self.options.activation_bytes)?))
+                } else {
+                    Worker::Tensors(TensorWorker::new(
+                        Trunk::new(model.share()?, &nothing, Vec::new(), false),
+                        &nothing,
+                    ))
+                })
+            })
             .collect::<Result<Vec<_>, TorchError>>()?;
         let mut team = Team::new(workers, intra_op);
+        let mut limit = self.options.measure_tokens;
         let mut results = Vec::with_capacity(examples.len());
         let mut tokens = 0;
         for window in examples.chunks(WINDOW) {
             let units = window.iter().map(|example| encoder.example(example)).collect::<Result<Vec<Unit>, _>>()?;
-            let sizes: Vec<(usize, usize)> = units.iter().map(Unit::size).collect();
-            let batches = micro_batches(&sizes, self.options.measure_tokens as usize);
-            let sums = team
-                .run(batches.len(), &|| watch.stop(), |worker, index| {
+            let found = fitted(&mut team, &units, &mut limit, |team, batches| {
+                let sums = team.run(batches.len(), &|| watch.stop(), |worker, index| {
                     let units: Vec<&Unit> = batches[index].iter().map(|&unit| &units[unit]).collect();
                     Ok(worker.log_probs(&units)?)
-                })
-                .map_err(|failure| failure.at(0))?;
-            let mut found = vec![0.0; units.len()];
-            for (unit, sum) in batches.iter().flatten().zip(sums.iter().flatten()) {
-                found[*unit] = *sum;
-            }
+                })?;
+                let mut found = vec![0.0; units.len()];
+                for (unit, sum) in batches.iter().flatten().zip(sums.iter().flatten()) {
+                    found[*unit] = *sum;
+                }
+                Ok(found)
+            })
+            .map_err(|failure| failure.at(0))?;
             for (unit, sum) in units.iter().zip(found) {
                 if !sum.is_finite() {
                     let message = "its log-probability is not finite: the model's weights are broken".to_owned();
@@ -203,16 +234,20 @@ impl Trainer for TorchTrainer {
         }
         let model = self.load(&job.model)?;
         let encoder = self.encoder(&job.model, &model, job.settings.max_length)?;
-        let (workers, intra_op) = self.threads(&model);
+        let native = self.native(&model) && job.settings.lora.is_none();
+        let (workers, intra_op) = self.threads(&model, native);
         let _intra_op = IntraOp::set(intra_op);
         let mut trainable = Trainable::new(model, &job.settings, &job.fingerprint)?;
-        let mut adamw = AdamW::new(&trainable.layout, trainable.device())?;
+        let (length, each) = (trainable.layout.length() as u64, trainable.bytes_each());
+        let room = |error| no_room(error, length, each);
+        let mut adamw = AdamW::new(&trainable.layout, trainable.device()).map_err(room)?;
+        let gradient = trainable.layout.zeros(trainable.device()).map_err(room)?;
         if opened.saved {
             folder.load(&trainable.layout, &mut trainable.masters, &mut adamw)?;
             trainable.refresh()?;
         }
         let workers = (0..workers)
-            .map(|_| trainable.worker(job.settings.activation_checkpointing))
+            .map(|_| trainable.worker(job.settings.activation_checkpointing, native, self.options.activation_bytes))
             .collect::<Result<Vec<_>, TorchError>>()?;
         let run = Run {
             job,
@@ -220,10 +255,11 @@ impl Trainer for TorchTrainer {
             position: opened.position,
             encoder,
             adamw,
-            gradient: trainable.layout.zeros(trainable.device())?,
+            gradient,
             trainable,
             team: Team::new(workers, intra_op),
             precision: self.options.precision,
+            limit: job.settings.micro_batch_tokens,
             total_steps: job.epochs.iter().map(|steps| steps.len() as u32).sum(),
             folder,
             tokens: 0,

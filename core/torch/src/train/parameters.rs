@@ -22,6 +22,13 @@ pub(crate) struct Slot {
     length: i64,
 }
 
+impl Slot {
+    /// Its elements in the flat memory.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset as usize..(self.offset + self.length) as usize
+    }
+}
+
 /// Where every trained tensor lies in the flat memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -112,11 +119,16 @@ pub(crate) fn gradient_norm(gradient: &Flat) -> Result<f64> {
     Ok(Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?)
 }
 
-/// Scales a gradient of norm `norm` down to `limit`, as `torch.nn.utils.clip_grad_norm_` does: by
-/// `limit / (norm + 1e-6)` where that is below 1. A limit of 0 changes nothing.
+/// What a gradient of norm `norm` is multiplied by, as `torch.nn.utils.clip_grad_norm_` does: `limit / (norm + 1e-6)`
+/// where that is below 1. A limit of 0 changes nothing.
+pub(crate) fn clip_factor(norm: f64, limit: f64) -> f64 {
+    if limit > 0.0 { (limit / (norm + 1e-6)).min(1.0) } else { 1.0 }
+}
+
+/// Scales a gradient of norm `norm` down to `limit`; see [`clip_factor`].
 pub(crate) fn clip(gradient: &mut Flat, norm: f64, limit: f64) -> Result<()> {
-    let factor = limit / (norm + 1e-6);
-    if limit > 0.0 && factor < 1.0 {
+    let factor = clip_factor(norm, limit);
+    if factor < 1.0 {
         let _ = gradient.all.f_mul_scalar_(factor)?;
     }
     Ok(())

@@ -10,9 +10,10 @@ use metareward_api::{EngineError, EpochReport, Progress, StepMetrics, TrainData,
 
 use super::{
     adamw::AdamW,
-    batch::micro_batches,
     encode::Encoder,
-    parameters::{Flat, clip, gradient_norm},
+    fitted::fitted,
+    native,
+    parameters::{Flat, clip, clip_factor, gradient_norm},
     schedule::learning_rate,
     state::{EpochRecord, Position, TrainingFolder},
     step::Team,
@@ -36,6 +37,8 @@ pub(crate) struct Run<'a> {
     pub gradient: Flat,
     pub team: Team,
     pub precision: Precision,
+    /// Tokens of a micro-batch: what the settings say, or less where there was no memory for that.
+    pub limit: u32,
     pub total_steps: u32,
     pub tokens: u64,
 }
@@ -94,13 +97,18 @@ impl Run<'_> {
             units.push(unit);
         }
         let settings = &self.job.settings;
-        let _ = self.gradient.all.f_zero_().map_err(TorchError::from)?;
         let objective = objective(self.job.data, &units);
-        let batches = split(&units, settings.micro_batch_tokens);
-        let watch = self.watch;
-        let sums = self.team.gradients(&batches, objective, &mut self.gradient, &|| watch.stop())?;
+        let native = self.team.native();
+        let Self { watch, trainable, gradient, team, limit, .. } = self;
+        let sums = fitted(team, &units, limit, |team, batches| {
+            let _ = gradient.all.f_zero_().map_err(TorchError::from)?;
+            team.gradients(&chosen(&units, batches), objective, &trainable.layout, gradient, &|| watch.stop())
+        })?;
         let mut metrics = metrics(&sums, objective);
-        let norm = gradient_norm(&self.gradient)?;
+        let norm = match native {
+            true => native::gradient_norm(&mut self.gradient.all, self.team.size())?,
+            false => gradient_norm(&self.gradient)?,
+        };
         if !norm.is_finite() {
             return Err(Failure::NotFinite {
                 records: units.iter().map(|unit| unit.id.clone()).collect(),
@@ -111,10 +119,16 @@ impl Run<'_> {
             self.position.first_loss = metrics.loss;
             self.check_start(&units, &sums, metrics.loss).map_err(Failure::Engine)?;
         }
-        clip(&mut self.gradient, norm, settings.max_grad_norm)?;
         let rate = learning_rate(settings, step);
         let Trainable { layout, masters, .. } = &mut self.trainable;
-        self.adamw.step(layout, masters, &self.gradient, rate, settings)?;
+        if native {
+            let clip = clip_factor(norm, settings.max_grad_norm);
+            let threads = self.team.size();
+            self.adamw.step_native(layout, masters, &mut self.gradient, clip, rate, settings, threads)?;
+        } else {
+            clip(&mut self.gradient, norm, settings.max_grad_norm)?;
+            self.adamw.step(layout, masters, &self.gradient, rate, settings)?;
+        }
         self.trainable.refresh()?;
         metrics.step = step;
         metrics.epoch = epoch as u32 + 1;
@@ -189,11 +203,11 @@ impl Run<'_> {
                 .map(|&index| self.encoder.record(job.data, index))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(Failure::Engine)?;
-            let batches = split(&units, job.settings.micro_batch_tokens);
             let objective = objective(job.data, &units);
-            let sums = self
-                .team
-                .run(batches.len(), &|| watch.stop(), |worker, index| worker.evaluate(&batches[index], objective))?;
+            let sums = fitted(&mut self.team, &units, &mut self.limit, |team, batches| {
+                let batches = chosen(&units, batches);
+                team.run(batches.len(), &|| watch.stop(), |worker, index| worker.evaluate(&batches[index], objective))
+            })?;
             sums.iter().for_each(|sums| total.add(sums));
         }
         let count = match job.data {
@@ -248,13 +262,9 @@ pub(crate) fn report(job: &TrainJob<'_>, folder: &TrainingFolder, position: &Pos
     }
 }
 
-/// Units in micro-batches of at most `limit` padded tokens.
-pub(crate) fn split(units: &[Unit], limit: u32) -> Vec<Vec<&Unit>> {
-    let sizes: Vec<(usize, usize)> = units.iter().map(Unit::size).collect();
-    micro_batches(&sizes, limit as usize)
-        .into_iter()
-        .map(|batch| batch.into_iter().map(|unit| &units[unit]).collect())
-        .collect()
+/// The units of every micro-batch.
+fn chosen<'a>(units: &'a [Unit], batches: &[Vec<usize>]) -> Vec<Vec<&'a Unit>> {
+    batches.iter().map(|batch| batch.iter().map(|&unit| &units[unit]).collect()).collect()
 }
 
 fn objective<'a>(data: TrainData<'a>, units: &[Unit]) -> Objective<'a> {

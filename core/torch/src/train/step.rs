@@ -12,8 +12,9 @@ use metareward_api::EngineError;
 use tch::Tensor;
 
 use super::{
-    parameters::Flat,
-    worker::{Failure, Objective, Sums, Unit, Worker},
+    native::Turns,
+    parameters::{Flat, Layout},
+    worker::{Failure, Objective, Sums, TensorWorker, Unit, Worker},
 };
 use crate::error::Result;
 
@@ -42,7 +43,7 @@ impl Team {
         &mut self,
         count: usize,
         stop: &(dyn Fn() -> bool + Sync),
-        job: impl Fn(&Worker, usize) -> std::result::Result<R, Failure> + Sync,
+        job: impl Fn(&mut Worker, usize) -> std::result::Result<R, Failure> + Sync,
     ) -> std::result::Result<Vec<R>, Failure> {
         let next = AtomicUsize::new(0);
         let ended = AtomicBool::new(false);
@@ -83,14 +84,37 @@ impl Team {
         answers.into_iter().flatten().collect()
     }
 
-    /// Adds the gradient of the mean loss of a step to `gradient` and returns the step's sums.
+    /// Whether the workers compute with our own kernels.
+    pub fn native(&self) -> bool {
+        matches!(self.workers.first(), Some(Worker::Native(_)))
+    }
+
+    /// Workers.
+    pub fn size(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Gives back the memory that workers hold between micro-batches.
+    pub fn release(&mut self) {
+        for worker in &mut self.workers {
+            if let Worker::Native(worker) = worker {
+                worker.release();
+            }
+        }
+    }
+
+    /// Adds the gradient of the mean loss of a step to `gradient`, laid out by `layout`, and returns the step's sums.
     pub fn gradients(
         &mut self,
         micro_batches: &[Vec<&Unit>],
         objective: Objective<'_>,
+        layout: &Layout,
         gradient: &mut Flat,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> std::result::Result<Sums, Failure> {
+        if self.native() {
+            return self.native_gradients(micro_batches, objective, layout, gradient, stop);
+        }
         let alone = self.workers.len() == 1;
         let turn = Mutex::new(Turn { gradient, next: 0, failed: false });
         let changed = Condvar::new();
@@ -108,12 +132,14 @@ impl Team {
             if alone {
                 // No second copy of the gradient: every tensor is added as soon as it is there.
                 let turn = lock();
-                worker.gradients(units, objective, &mut |slot, found| add(turn.gradient, slot, &found))
+                tensors(worker)?.gradients(units, objective, &mut |slot, found| add(turn.gradient, slot, &found))
             } else {
                 let mut all = Vec::new();
-                let computed = worker.gradients(units, objective, &mut |slot, found| {
-                    all.push((slot, found));
-                    Ok(())
+                let computed = tensors(worker).and_then(|worker| {
+                    worker.gradients(units, objective, &mut |slot, found| {
+                        all.push((slot, found));
+                        Ok(())
+                    })
                 });
                 let mut turn = lock();
                 while turn.next != index && !turn.failed && computed.is_ok() {
@@ -132,6 +158,51 @@ impl Team {
         let mut total = Sums::default();
         sums.iter().for_each(|sums| total.add(sums));
         Ok(total)
+    }
+}
+
+impl Team {
+    fn native_gradients(
+        &mut self,
+        micro_batches: &[Vec<&Unit>],
+        objective: Objective<'_>,
+        layout: &Layout,
+        gradient: &mut Flat,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> std::result::Result<Sums, Failure> {
+        let late = match self.workers.first() {
+            Some(Worker::Native(worker)) => worker.late(),
+            _ => None,
+        };
+        let turns = Turns::new(gradient, layout, micro_batches.len());
+        let sums = self.run(micro_batches.len(), &|| false, |worker, index| {
+            // Whatever ends this micro-batch early, a panic too, must not leave the others waiting for it.
+            let mut promise = turns.promise(index);
+            if stop() {
+                return Err(Failure::Engine(EngineError::Stopped));
+            }
+            let Worker::Native(worker) = worker else {
+                return Err(Failure::Engine(EngineError::Machine(
+                    "workers are of two kinds: this is a bug".to_owned(),
+                )));
+            };
+            let sums = worker.gradients(&micro_batches[index], objective, index, &turns)?;
+            promise.keep();
+            Ok(sums)
+        })?;
+        turns.finish(late);
+        let mut total = Sums::default();
+        sums.iter().for_each(|sums| total.add(sums));
+        Ok(total)
+    }
+}
+
+fn tensors(worker: &Worker) -> std::result::Result<&TensorWorker, Failure> {
+    match worker {
+        Worker::Tensors(worker) => Ok(worker),
+        Worker::Native(_) => {
+            Err(Failure::Engine(EngineError::Machine("workers are of two kinds: this is a bug".to_owned())))
+        }
     }
 }
 

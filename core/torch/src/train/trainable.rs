@@ -6,9 +6,10 @@ use metareward_api::{EngineError, TrainSettings};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
+    native::NativeWorker,
     parameters::{Flat, Layout},
     trunk::Trunk,
-    worker::Worker,
+    worker::{TensorWorker, Worker},
 };
 use crate::{
     error::{Result, TorchError},
@@ -94,6 +95,11 @@ impl Trainable {
         self.base.device()
     }
 
+    /// Bytes per trained parameter: master, gradient, two moments, and the rounded copy where there is one.
+    pub fn bytes_each(&self) -> u64 {
+        16 + if self.rounded.is_some() { 2 } else { 0 }
+    }
+
     /// Makes the forward pass read the masters as they are now.
     pub fn refresh(&mut self) -> Result<()> {
         if let Some(rounded) = &mut self.rounded {
@@ -102,8 +108,9 @@ impl Trainable {
         Ok(())
     }
 
-    /// A worker for one thread. All workers read the same memory.
-    pub fn worker(&self, checkpointing: bool) -> Result<Worker> {
+    /// A worker for one thread. All workers read the same memory. `native` says with which kernels, `limit` how many bytes
+    /// of activations it may hold with our own.
+    pub fn worker(&self, checkpointing: bool, native: bool, limit: u64) -> Result<Worker> {
         let source = self.rounded.as_ref().unwrap_or(&self.masters);
         let leaves = source
             .views
@@ -127,7 +134,11 @@ impl Trainable {
                 model
             }
         };
-        Ok(Worker::new(Trunk::new(model, &self.layout, leaves, checkpointing), &self.layout))
+        Ok(if native {
+            Worker::Native(Box::new(NativeWorker::new(&model, &self.layout, checkpointing, limit)?))
+        } else {
+            Worker::Tensors(TensorWorker::new(Trunk::new(model, &self.layout, leaves, checkpointing), &self.layout))
+        })
     }
 
     /// The model as it is now, adapters merged into the weights: `W + alpha / rank · B A`, computed in f32.

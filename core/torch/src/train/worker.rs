@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::{
     batch::{Padded, Sequence},
     head::{Head, HeadBackward},
+    native::NativeWorker,
     parameters::Layout,
     trunk::{Place, Tape, Trunk, place},
 };
@@ -105,6 +106,8 @@ impl Sums {
 pub(crate) enum Failure {
     /// An error that is the same wherever it happens.
     Engine(EngineError),
+    /// There was no memory for it.
+    Memory(String),
     /// Something became NaN or infinite; the records that it concerns.
     NotFinite { records: Vec<String>, message: String },
 }
@@ -114,6 +117,7 @@ impl Failure {
     pub fn at(self, step: u32) -> EngineError {
         match self {
             Failure::Engine(error) => error,
+            Failure::Memory(message) => EngineError::Machine(message),
             Failure::NotFinite { records, message } => EngineError::NotFinite { step, records, message },
         }
     }
@@ -121,12 +125,42 @@ impl Failure {
 
 impl From<TorchError> for Failure {
     fn from(error: TorchError) -> Self {
-        Self::Engine(error.into())
+        match error {
+            TorchError::Memory(message) => Self::Memory(message),
+            error => Self::Engine(error.into()),
+        }
     }
 }
 
 /// A model of a thread's own, sharing its weights with the other threads'.
-pub(crate) struct Worker {
+pub(crate) enum Worker {
+    /// libtorch's operations: any device and precision.
+    Tensors(TensorWorker),
+    /// Our own kernels: f32 on the CPU.
+    Native(Box<NativeWorker>),
+}
+
+impl Worker {
+    /// Log-probability of every unit's sequences, in order, without a gradient.
+    pub fn log_probs(&mut self, units: &[&Unit]) -> Result<Vec<f64>> {
+        match self {
+            Worker::Tensors(worker) => worker.log_probs(units),
+            Worker::Native(worker) => worker.log_probs(units),
+        }
+    }
+
+    /// The loss of `units` alone, without a gradient.
+    pub fn evaluate(&mut self, units: &[&Unit], objective: Objective<'_>) -> std::result::Result<Sums, Failure> {
+        let values = self.log_probs(units)?;
+        match objective {
+            Objective::Sft { .. } => sft_sums(units, &values),
+            Objective::Preference { optimizer, .. } => Ok(preference(units, &values, optimizer)?.0),
+        }
+    }
+}
+
+/// The model on libtorch's operations.
+pub(crate) struct TensorWorker {
     trunk: Trunk,
     head: HeadPlace,
     device: Device,
@@ -143,7 +177,7 @@ enum HeadPlace {
     Tied(usize),
 }
 
-impl Worker {
+impl TensorWorker {
     /// A worker on `trunk`, whose leaves are those of `layout`.
     pub fn new(trunk: Trunk, layout: &Layout) -> Self {
         let find = |wanted: Place| layout.slots().iter().position(|slot| place(&slot.name) == wanted);
@@ -161,15 +195,6 @@ impl Worker {
         let hidden = self.trunk.forward(&batch)?;
         let head = Head::new(self.trunk.model().lm_head()?);
         Ok(batch.sums(&host(&head.forward(&hidden, &batch.targets)?.log_probs)?))
-    }
-
-    /// The loss of `units` alone, without a gradient.
-    pub fn evaluate(&self, units: &[&Unit], objective: Objective<'_>) -> std::result::Result<Sums, Failure> {
-        let values = self.log_probs(units)?;
-        match objective {
-            Objective::Sft { .. } => sft_sums(units, &values),
-            Objective::Preference { optimizer, .. } => Ok(preference(units, &values, optimizer)?.0),
-        }
     }
 
     /// Loss and gradient of `units` within a step. `take` gets the gradient of every leaf once.
@@ -264,7 +289,8 @@ fn counted(units: &[&Unit]) -> Sums {
     sums
 }
 
-fn sft_sums(units: &[&Unit], values: &[f64]) -> std::result::Result<Sums, Failure> {
+/// What the loss of examples adds up to; `values` are their log-probabilities.
+pub(crate) fn sft_sums(units: &[&Unit], values: &[f64]) -> std::result::Result<Sums, Failure> {
     let broken: Vec<&Unit> =
         units.iter().zip(values).filter(|(_, value)| !value.is_finite()).map(|(unit, _)| *unit).collect();
     if !broken.is_empty() {
@@ -274,7 +300,7 @@ fn sft_sums(units: &[&Unit], values: &[f64]) -> std::result::Result<Sums, Failur
 }
 
 /// The plugin's loss on the pairs `units`; `values` are log π of chosen and rejected, in turn.
-fn preference(
+pub(crate) fn preference(
     units: &[&Unit],
     values: &[f64],
     optimizer: &dyn Optimizer,

@@ -1,0 +1,456 @@
+//! Matrix products of training: any operand may be transposed, and the result may be added to what is there.
+//!
+//! The right operand is copied, 32 columns at a time, into a panel that is read in the order of use; the left one is read
+//! where it lies. Every output is a chain of fused multiply-adds over the inputs in their order, cut every [`DEPTH`]
+//! inputs, so it depends neither on the other rows and columns of the product nor on the processor.
+
+use crate::generate::simd::{Floats, LANES, Level, Vector, multiversion};
+
+/// Columns of a panel.
+pub(crate) const PANEL: usize = 2 * LANES;
+
+/// Inputs after which a partial sum is added to the output: what of a panel stays in the second cache.
+const DEPTH: usize = 512;
+
+/// A matrix in memory: element (i, j) lies at `i · row + j · column`, and one of the two is 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    row: usize,
+    column: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows that lie `stride` floats apart.
+    pub fn new(data: &'a [f32], stride: usize) -> Self {
+        Self { data, row: stride, column: 1 }
+    }
+
+    /// The transposed matrix.
+    pub fn t(self) -> Self {
+        Self { row: self.column, column: self.row, ..self }
+    }
+
+    /// Whether it has `rows` times `columns` elements.
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+    }
+}
+
+/// What happens to what is in the output already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Into {
+    /// Overwritten.
+    Set,
+    /// Added to.
+    Add,
+}
+
+/// Sixteen rows of sixteen floats, turned into columns.
+pub(crate) trait Transpose: Vector {
+    /// Column `i` of the block at `from` (rows `stride` floats apart) becomes row `i` at `to` (rows `to_stride` apart).
+    ///
+    /// # Safety
+    /// Both blocks are there, and the processor has the instructions.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        for i in 0..LANES {
+            for j in 0..LANES {
+                // SAFETY: inside of the two blocks.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * stride + j) };
+            }
+        }
+    }
+}
+
+impl Transpose for [f32; LANES] {}
+
+#[cfg(target_arch = "x86_64")]
+impl Transpose for crate::generate::simd::x86::Pair {}
+
+#[cfg(target_arch = "x86_64")]
+impl Transpose for std::arch::x86_64::__m512 {
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller's promise. Pairs, fours, eights and halves of rows are interleaved in turn.
+        unsafe {
+            let zero = _mm512_setzero_ps();
+            let (mut a, mut b) = ([zero; 16], [zero; 16]);
+            for (i, a) in a.iter_mut().enumerate() {
+                *a = _mm512_loadu_ps(from.add(i * stride));
+            }
+            for i in 0..8 {
+                b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+                b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+            }
+            for i in 0..4 {
+                for half in 0..2 {
+                    let x = _mm512_castps_pd(b[4 * i + half]);
+                    let y = _mm512_castps_pd(b[4 * i + half + 2]);
+                    a[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+                    a[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+                }
+            }
+            // a[4 g + c] holds, in quarter q, rows 4 g .. 4 g + 4 of column 4 q + c.
+            for c in 0..4 {
+                let low = _mm512_shuffle_f32x4::<0x88>(a[c], a[4 + c]);
+                let high = _mm512_shuffle_f32x4::<0xDD>(a[c], a[4 + c]);
+                let low2 = _mm512_shuffle_f32x4::<0x88>(a[8 + c], a[12 + c]);
+                let high2 = _mm512_shuffle_f32x4::<0xDD>(a[8 + c], a[12 + c]);
+                _mm512_storeu_ps(to.add(c * to_stride), _mm512_shuffle_f32x4::<0x88>(low, low2));
+                _mm512_storeu_ps(to.add((4 + c) * to_stride), _mm512_shuffle_f32x4::<0x88>(high, high2));
+                _mm512_storeu_ps(to.add((8 + c) * to_stride), _mm512_shuffle_f32x4::<0xDD>(low, low2));
+                _mm512_storeu_ps(to.add((12 + c) * to_stride), _mm512_shuffle_f32x4::<0xDD>(high, high2));
+            }
+        }
+    }
+}
+
+/// Copies columns `from .. from + 32` of `b` (`k` rows, `n` columns) into `out`, `[k, 32]`; columns past `n` are 0.
+#[inline(always)]
+unsafe fn pack_body<V: Transpose>(k: usize, n: usize, b: Matrix<'_>, from: usize, out: &mut [f32]) {
+    let width = PANEL.min(n - from);
+    assert!(b.holds(k, n) && out.len() >= k * PANEL);
+    let (data, to) = (b.data.as_ptr(), out.as_mut_ptr());
+    // SAFETY: the assertion; blocks and rows are cut to what is there.
+    unsafe {
+        if b.column == 1 {
+            for p in 0..k {
+                let (row, to) = (data.add(p * b.row + from), to.add(p * PANEL));
+                if width == PANEL {
+                    V::load(row).store(to);
+                    V::load(row.add(LANES)).store(to.add(LANES));
+                } else {
+                    for j in 0..PANEL {
+                        *to.add(j) = if j < width { *row.add(j) } else { 0.0 };
+                    }
+                }
+            }
+            return;
+        }
+        for half in [0, LANES] {
+            let columns = width.saturating_sub(half).min(LANES);
+            let mut p = 0;
+            while columns == LANES && p + LANES <= k {
+                V::transpose(data.add((from + half) * b.column + p), b.column, to.add(p * PANEL + half), PANEL);
+                p += LANES;
+            }
+            for p in p..k {
+                for j in 0..LANES {
+                    let value = if j < columns { *data.add((from + half + j) * b.column + p) } else { 0.0 };
+                    *to.add(p * PANEL + half + j) = value;
+                }
+            }
+        }
+    }
+}
+multiversion! {
+    fn pack_panel(k: usize, n: usize, b: Matrix<'_>, from: usize, out: &mut [f32]) = pack_body
+}
+
+/// `R` rows against `C` vectors of columns of one panel; `width` of these columns are written. `ACROSS` says that the
+/// rows of `a` lie one float apart and its columns `stride`, else it is the other way round.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn tile<V: Vector, const R: usize, const C: usize, const ACROSS: bool>(
+    a: *const f32,
+    stride: usize,
+    panel: *const f32,
+    k: usize,
+    out: *mut f32,
+    out_stride: usize,
+    width: usize,
+    into: Into,
+) {
+    // SAFETY: the caller gives R rows of k floats, k rows of a panel, and R rows of `width` floats to write.
+    unsafe {
+        let mut acc = [[V::splat(0.0); C]; R];
+        for p in 0..k {
+            let mut w = [V::splat(0.0); C];
+            for (c, w) in w.iter_mut().enumerate() {
+                *w = V::load(panel.add(p * PANEL + c * LANES));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = V::splat(if ACROSS { *a.add(p * stride + r) } else { *a.add(r * stride + p) });
+                for c in 0..C {
+                    acc[c] = a.fma(w[c], acc[c]);
+                }
+            }
+        }
+        for (r, acc) in acc.iter().enumerate() {
+            for (c, acc) in acc.iter().enumerate() {
+                let at = out.add(r * out_stride + c * LANES);
+                let left = width.saturating_sub(c * LANES);
+                if left >= LANES {
+                    let y = if into == Into::Add { acc.add(V::load(at)) } else { *acc };
+                    y.store(at);
+                } else if left > 0 {
+                    let mut lanes = [0.0; LANES];
+                    acc.store(lanes.as_mut_ptr());
+                    for (j, lane) in lanes.iter().enumerate().take(left) {
+                        *at.add(j) = if into == Into::Add { lane + *at.add(j) } else { *lane };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// All rows against `C` vectors of a panel.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn strips<V: Vector, const C: usize, const ACROSS: bool>(
+    most: usize,
+    mut rows: usize,
+    mut a: *const f32,
+    stride: usize,
+    panel: *const f32,
+    k: usize,
+    mut out: *mut f32,
+    out_stride: usize,
+    width: usize,
+    into: Into,
+) {
+    macro_rules! run {
+        ($n:literal) => {{
+            tile::<V, $n, C, ACROSS>(a, stride, panel, k, out, out_stride, width, into);
+            a = a.add(if ACROSS { $n } else { $n * stride });
+            out = out.add($n * out_stride);
+            rows -= $n;
+        }};
+    }
+    // SAFETY: `rows` rows are behind both pointers, and they advance by the rows that were done.
+    unsafe {
+        if most == 12 {
+            while rows >= 12 {
+                run!(12);
+            }
+            if rows >= 8 {
+                run!(8);
+            }
+        }
+        while rows >= 6 {
+            run!(6);
+        }
+        match rows {
+            5 => run!(5),
+            4 => run!(4),
+            3 => run!(3),
+            2 => run!(2),
+            1 => run!(1),
+            _ => {}
+        }
+        let _ = (a, out, rows);
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn panel_body<V: Vector>(
+    m: usize,
+    k: usize,
+    a: Matrix<'_>,
+    panel: &[f32],
+    out: &mut [f32],
+    out_stride: usize,
+    width: usize,
+    into: Into,
+) {
+    if m == 0 || width == 0 {
+        return;
+    }
+    assert!(a.holds(m, k) && panel.len() >= k * PANEL && width <= PANEL);
+    assert!(out.len() >= (m - 1) * out_stride + width && (a.row == 1 || a.column == 1));
+    let wide = size_of::<V>() == 64 && align_of::<V>() == 64;
+    let across = a.column != 1;
+    let stride = if across { a.column } else { a.row };
+    let mut start = 0;
+    // SAFETY: the assertions above give `strips` what it asks for.
+    unsafe {
+        loop {
+            let depth = DEPTH.min(k - start);
+            let into = if start == 0 { into } else { Into::Add };
+            let from = a.data.as_ptr().add(start * a.column);
+            let panel = panel.as_ptr().add(start * PANEL);
+            let to = out.as_mut_ptr();
+            macro_rules! run {
+                ($columns:literal, $most:literal, $offset:expr, $width:expr) => {{
+                    let (panel, to) = (panel.add($offset), to.add($offset));
+                    if across {
+                        strips::<V, $columns, true>($most, m, from, stride, panel, depth, to, out_stride, $width, into);
+                    } else {
+                        strips::<V, $columns, false>(
+                            $most, m, from, stride, panel, depth, to, out_stride, $width, into,
+                        );
+                    }
+                }};
+            }
+            if wide && width > LANES {
+                run!(2, 12, 0, width);
+            } else if wide {
+                run!(1, 12, 0, width);
+            } else {
+                run!(1, 6, 0, width.min(LANES));
+                if width > LANES {
+                    run!(1, 6, LANES, width - LANES);
+                }
+            }
+            start += depth;
+            if start >= k {
+                break;
+            }
+        }
+    }
+}
+multiversion! {
+    fn panel_product(
+        m: usize,
+        k: usize,
+        a: Matrix<'_>,
+        panel: &[f32],
+        out: &mut [f32],
+        out_stride: usize,
+        width: usize,
+        into: Into,
+    ) = panel_body
+}
+
+/// The right operand of several products, packed once: `[n / 32, k, 32]`.
+#[derive(Default)]
+pub(crate) struct Panels {
+    data: Floats,
+    k: usize,
+    n: usize,
+}
+
+impl Panels {
+    /// Packs `b`, which has `k` rows and `n` columns.
+    ///
+    /// # Panics
+    /// When the matrix is smaller than that.
+    pub fn pack(&mut self, level: Level, k: usize, n: usize, b: Matrix<'_>) {
+        (self.k, self.n) = (k, n);
+        self.data.grow(n.div_ceil(PANEL) * k * PANEL);
+        for (panel, from) in self.data.chunks_exact_mut((k * PANEL).max(1)).zip((0..n).step_by(PANEL)) {
+            pack_panel(level, k, n, b, from, panel);
+        }
+    }
+
+    /// `out = a b`, or `out += a b`, for the columns `from ..` (a multiple of [`PANEL`]) `to` of `b` and its rows
+    /// `first .. first + k`. Column `from` of the product is column 0 of `out`.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    #[allow(clippy::too_many_arguments)]
+    pub fn product(
+        &self,
+        level: Level,
+        m: usize,
+        (first, k): (usize, usize),
+        (from, to): (usize, usize),
+        a: Matrix<'_>,
+        out: &mut [f32],
+        out_stride: usize,
+        into: Into,
+    ) {
+        assert!(from.is_multiple_of(PANEL) && to <= self.n && first + k <= self.k);
+        for column in (from..to).step_by(PANEL) {
+            let panel = &self.data[(column / PANEL * self.k + first) * PANEL..][..k * PANEL];
+            let out = &mut out[column - from..];
+            panel_product(level, m, k, a, panel, out, out_stride, PANEL.min(to - column), into);
+        }
+    }
+}
+
+/// `out = a b`, or `out += a b`: `a` has `m` rows and `k` columns, `b` `k` rows and `n` columns; rows of `out` lie
+/// `out_stride` floats apart. `scratch` holds a panel.
+///
+/// # Panics
+/// When a slice is too short.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn product(
+    level: Level,
+    (m, n, k): (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+    into: Into,
+    scratch: &mut Floats,
+) {
+    if m == 0 {
+        return;
+    }
+    scratch.grow(k * PANEL);
+    for from in (0..n).step_by(PANEL) {
+        pack_panel(level, k, n, b, from, scratch);
+        let width = PANEL.min(n - from);
+        panel_product(level, m, k, a, scratch, &mut out[from..], out_stride, width, into);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                ((state >> 40) as f32) / 8_388_608.0 - 1.0
+            })
+            .collect()
+    }
+
+    fn turned(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+        (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn right_and_the_same_bits_on_every_level_and_for_transposed_operands(
+            m in 1usize..40, n in 1usize..70, k in 1usize..40, deep: bool, seed: u64, add: bool,
+        ) {
+            let k = if deep { k + DEPTH } else { k };
+            let (a, b) = (noise(m * k, seed), noise(k * n, seed ^ 1));
+            let (at, bt) = (turned(&a, m, k), turned(&b, k, n));
+            let stride = n + 3;
+            let into = if add { Into::Add } else { Into::Set };
+            let mut scratch = Floats::default();
+            let mut run = |level, a: Matrix<'_>, b: Matrix<'_>| {
+                let mut out = vec![0.5; m * stride];
+                product(level, (m, n, k), a, b, &mut out, stride, into, &mut scratch);
+                out
+            };
+            let plain = run(Level::detect(), Matrix::new(&a, k), Matrix::new(&b, n));
+            for i in 0..m {
+                for j in 0..n {
+                    let exact: f64 = (0..k).map(|p| f64::from(a[i * k + p]) * f64::from(b[p * n + j])).sum();
+                    let exact = exact + if add { 0.5 } else { 0.0 };
+                    prop_assert!((exact - f64::from(plain[i * stride + j])).abs() < 3e-5);
+                }
+                prop_assert!(plain[i * stride + n..(i + 1) * stride].iter().all(|v| *v == 0.5));
+            }
+            for level in Level::available() {
+                for a in [Matrix::new(&a, k), Matrix::new(&at, m).t()] {
+                    for b in [Matrix::new(&b, n), Matrix::new(&bt, k).t()] {
+                        let other = run(level, a, b);
+                        prop_assert!(plain.iter().zip(&other).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?}", level);
+                    }
+                }
+            }
+            // A part of the columns and of the rows of a packed matrix.
+            let mut panels = Panels::default();
+            panels.pack(Level::detect(), k, n, Matrix::new(&b, n));
+            let mut out = vec![0.5; m * stride];
+            panels.product(Level::detect(), m, (0, k), (0, n), Matrix::new(&a, k), &mut out, stride, into);
+            prop_assert!(plain.iter().zip(&out).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
+}
