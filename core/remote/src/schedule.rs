@@ -129,11 +129,7 @@ impl Server {
         }
         let end = now + wait.unwrap_or_else(|| options.backoff.wait(who, self.pauses));
         self.paused_until = self.paused_until.max(end);
-        let ends = self.patience_ends.get_or_insert(now + options.patience);
-        // A server that asks for more than our patience is not waited for.
-        if wait.is_some() && self.paused_until > *ends {
-            *ends = now;
-        }
+        self.patience_ends.get_or_insert(now + options.patience);
     }
 }
 
@@ -274,6 +270,7 @@ impl Schedule {
         let ends = self.servers.iter().filter(|server| !server.refused).map(|server| server.patience_ends);
         if let Some(last) = ends.collect::<Option<Vec<Duration>>>().and_then(|ends| ends.into_iter().max())
             && !self.items.is_empty()
+            && last > now
         {
             earlier(last);
         }
@@ -282,7 +279,11 @@ impl Schedule {
 
     /// All that could answer have been away or busy until patience ended, and nothing flies.
     fn no_server_is_left(&self, now: Duration) -> bool {
-        let over = |server: &Server| server.refused || server.patience_ends.is_some_and(|end| now >= end);
+        let over = |server: &Server| {
+            // A server that asks for a longer pause than our patience is not waited for.
+            let asks_too_much = server.paused_until > now + self.options.patience;
+            server.refused || asks_too_much || server.patience_ends.is_some_and(|end| now >= end)
+        };
         self.flying == 0 && !self.items.is_empty() && self.servers.iter().all(over)
     }
 

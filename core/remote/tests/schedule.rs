@@ -167,10 +167,12 @@ proptest! {
         count in 0u64..400,
         group in 1u64..9,
         limit in prop::option::of(1u32..2000),
+        patience in 1u64..100,
         seed: u64,
     ) {
         let mut options = options(in_flight, retries);
         options.requests_per_minute = limit;
+        options.patience = Duration::from_secs(patience);
         let ended = simulate(&servers, &options, count, group, seed);
         let held = servers.len() * in_flight as usize * 3;
         prop_assert!(ended.most_held <= held, "{} held", ended.most_held);
@@ -221,6 +223,22 @@ fn a_long_retry_after_is_not_waited_for() {
     let Step::Send { server, .. } = schedule.next(ms(0)) else { panic!() };
     schedule.failed(ms(1), 0, server, Blame::Busy(Some(Duration::from_secs(86_400))));
     assert_eq!(schedule.next(ms(1)), Step::Send { item: 0, server: 1 - server });
+}
+
+/// What still flies may be answered: nothing is given up before, and nobody asks in a loop.
+#[test]
+fn the_last_flight_is_waited_for() {
+    let mut schedule = Schedule::new(1, ScheduleOptions::default());
+    for item in 0..2 {
+        schedule.add(item, item, 1);
+        assert_eq!(schedule.next(ms(0)), Step::Send { item, server: 0 });
+    }
+    schedule.failed(ms(1), 0, 0, Blame::Busy(Some(Duration::from_secs(86_400))));
+    let Step::Wait(until) = schedule.next(ms(2)) else { panic!() };
+    assert!(until.is_none_or(|until| until > ms(2)), "{until:?}");
+    schedule.answered(1, 0, None);
+    schedule.add(2, 2, 1);
+    assert_eq!(schedule.next(ms(3)), Step::GiveUp, "a day is too long, whatever it answered before");
 }
 
 /// Servers of different speed with faults, one of them away for a while. A fifth of the requests that a real run of the
