@@ -82,7 +82,10 @@ fn conversations(model: &Model) -> Vec<GenerationRequest> {
         greedy(9),
     ];
     let mut all = Vec::new();
-    for case in model.expected["greedy"].as_array().unwrap() {
+    let mut cases = model.expected["greedy"].as_array().unwrap().clone();
+    // A context of thousands, alone for every draw, takes a while: one such prompt is enough.
+    cases.retain(|case| case["prompt"].as_u64().unwrap() < 1000 || case["kind"] == "to the last place");
+    for case in &cases {
         let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
         all.push(request(messages.clone(), draws.to_vec()));
         for word in ["w1", "w2 w3"] {

@@ -8,12 +8,13 @@ use metareward_api::{
     Sampler, SamplerItem, Sampling,
 };
 use metareward_laws::exact::distribution;
-use metareward_torch::generate::TorchGenerator;
+use metareward_torch::{CausalLm, Precision, Prompting, TemplateDate, generate::TorchGenerator};
 use serde_json::Value;
+use tch::{Device, Tensor};
 
 use crate::{
     generation::{answers, config},
-    models::{all, json, version},
+    models::{Model, all, json, version},
     row::Row,
 };
 
@@ -68,8 +69,7 @@ fn cells(probabilities: &[f64]) -> BTreeMap<String, f64> {
 
 /// How many standard deviations the counts' chi-square is above its mean, by the cube root that Wilson and Hilferty gave;
 /// infinite where something came that cannot come. Cells of fewer than five expected draws are one.
-fn deviations(counts: &BTreeMap<String, u32>, probabilities: &[f64], draws: u32) -> f64 {
-    let cells = cells(probabilities);
+fn deviations(counts: &BTreeMap<String, u32>, cells: &BTreeMap<String, f64>, draws: u32) -> f64 {
     let (mut chi, mut free) = (0.0, -1.0);
     let mut rare = (0.0, 0.0);
     for (text, count) in counts {
@@ -77,7 +77,7 @@ fn deviations(counts: &BTreeMap<String, u32>, probabilities: &[f64], draws: u32)
             return f64::INFINITY;
         }
     }
-    for (text, probability) in &cells {
+    for (text, probability) in cells {
         let expected = probability * f64::from(draws);
         let found = f64::from(counts.get(text).copied().unwrap_or(0));
         if expected >= 5.0 {
@@ -132,19 +132,17 @@ struct Bench {
     engine: TorchGenerator,
     messages: Vec<Message>,
     document: Value,
-    // The model's folder.
-    _models: Vec<crate::models::Model>,
+    model: Model,
 }
 
 impl Bench {
     fn new() -> Bench {
         let document = json("parity/sampling.json");
-        let mut models = all();
-        models.retain(|model| model.name == document["model"].as_str().unwrap());
+        let model = all().into_iter().find(|model| model.name == document["model"].as_str().unwrap()).unwrap();
         let mut engine = TorchGenerator::new(config());
-        engine.load(&models[0].folder).unwrap();
+        engine.load(&model.folder).unwrap();
         let messages = serde_json::from_value(document["messages"].clone()).unwrap();
-        Bench { engine, messages, document, _models: models }
+        Bench { engine, messages, document, model }
     }
 
     /// Counts of the first tokens of many draws.
@@ -161,7 +159,34 @@ impl Bench {
     }
 }
 
-/// A row for the arithmetic and one for each path of the engine.
+impl Bench {
+    /// Probability of every text of two tokens: the second's depends on the first's.
+    fn two_tokens(&self, sampling: &Sampling) -> BTreeMap<String, f64> {
+        let model = CausalLm::load(&self.model.folder, Device::Cpu, Precision::F32).unwrap();
+        let prompting = Prompting::read(&self.model.folder, model.config(), TemplateDate::default()).unwrap();
+        let prompt = prompting.prompt(&self.messages).unwrap().ids;
+        let last = |ids: &[i64]| -> Vec<f64> {
+            let logits = tch::no_grad(|| model.logits(&Tensor::from_slice(ids).unsqueeze(0)).unwrap());
+            let logits = Vec::try_from(logits.get(0).get(ids.len() as i64 - 1).to_kind(tch::Kind::Double)).unwrap();
+            distribution(sampling, &logits)
+        };
+        let mut texts = BTreeMap::new();
+        for (first, probability) in last(&prompt).iter().enumerate() {
+            if prompting.end_ids().contains(&(first as i64)) {
+                *texts.entry(String::new()).or_default() += probability;
+                continue;
+            }
+            let longer: Vec<i64> = prompt.iter().copied().chain([first as i64]).collect();
+            for (second, after) in last(&longer).iter().enumerate() {
+                let text = prompting.tokenizer().decode(&[first as i64, second as i64]).unwrap();
+                *texts.entry(text).or_default() += probability * after;
+            }
+        }
+        texts
+    }
+}
+
+/// A row for the arithmetic, one for each path of the engine, and one for two tokens.
 pub fn rows() -> Vec<Row> {
     let mut bench = Bench::new();
     let transformers = version(&bench.document, "transformers");
@@ -189,11 +214,23 @@ pub fn rows() -> Vec<Row> {
         }
         // Too even is wrong as well.
         let seed = 1_000_000 * (index as u64 + 1);
-        declared.add(&name, deviations(&bench.draw(&sampling, seed, None), &expected, DRAWS));
+        declared.add(&name, deviations(&bench.draw(&sampling, seed, None), &cells(&expected), DRAWS));
         let counts = bench.draw(&plain, seed + 500_000, Some(&Exact(sampling)));
-        reshaped.add(&name, deviations(&counts, &expected, DRAWS));
+        reshaped.add(&name, deviations(&counts, &cells(&expected), DRAWS));
     }
-    vec![exact, declared, reshaped]
+    let mut together = Row::new(
+        format!("two sampled tokens together, {DRAWS} draws per case"),
+        "the model's own conditional probabilities",
+        "standard deviations of chi-square",
+        DEVIATIONS,
+    );
+    for (seed, temperature) in [(1, 1.0), (2, 0.6)] {
+        let sampling = Sampling { temperature, max_tokens: 2, ..plain.clone() };
+        let expected = bench.two_tokens(&sampling);
+        let counts = bench.draw(&sampling, 100_000_000 * seed, None);
+        together.add(&format!("temperature {temperature}"), deviations(&counts, &expected, DRAWS));
+    }
+    vec![exact, declared, reshaped, together]
 }
 
 /// The parameters in another order than transformers'.
@@ -231,13 +268,17 @@ fn a_wrong_order_of_the_parameters_shows() {
         let sampling = sampling(case);
         let counts = bench.draw(&sampling, 1_000_000 * (index as u64 + 1), None);
         let again = soft(&in_another_order(&right, &sampling, &logits));
-        assert!(deviations(&counts, &again, DRAWS) < DEVIATIONS, "{}: the right order, step by step", named(case));
+        assert!(
+            deviations(&counts, &cells(&again), DRAWS) < DEVIATIONS,
+            "{}: the right order, step by step",
+            named(case)
+        );
         for (seen, (_, order)) in seen.iter_mut().zip(&wrong) {
             let other = soft(&in_another_order(order, &sampling, &logits));
             let apart = again.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             if apart > 0.02 {
                 *seen += 1;
-                let found = deviations(&counts, &other, DRAWS);
+                let found = deviations(&counts, &cells(&other), DRAWS);
                 assert!(found > DEVIATIONS, "{}: {order:?} is {found} deviations away", named(case));
             }
         }
