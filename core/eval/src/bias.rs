@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 
 use metareward_api::PromptId;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::choice::Choice;
 use crate::error::{EvalError, read, record};
@@ -135,6 +135,15 @@ struct Raw {
     own: Option<Choice>,
     #[serde(default)]
     reference: Option<Choice>,
+    /// What a live judge was shown and said, which is not needed.
+    #[serde(default, rename = "first")]
+    _first: IgnoredAny,
+    #[serde(default, rename = "second")]
+    _second: IgnoredAny,
+    #[serde(default, rename = "judgments")]
+    _judgments: IgnoredAny,
+    #[serde(default, rename = "errors")]
+    _errors: IgnoredAny,
 }
 
 /// Reads comparisons: JSON lines, or an array, of `{"prompt", "choice", "scores", "lengths", "own", "reference"}`. All
@@ -144,26 +153,32 @@ struct Raw {
 /// # Errors
 /// When the file cannot be read, a record has another form, or an own answer is a tie or a length negative.
 pub fn read_shown(path: &Path) -> Result<Groups<Shown>, EvalError> {
-    let file = path.display().to_string();
-    let raw: Vec<Raw> = records(&file, &read(path)?, "expected comparisons with prompt and choice")?;
+    shown_from_json(&path.display().to_string(), &read(path)?)
+}
+
+/// As [`read_shown`], from text; `file` names it in errors.
+///
+/// # Errors
+/// As [`read_shown`].
+pub fn shown_from_json(file: &str, text: &str) -> Result<Groups<Shown>, EvalError> {
+    let raw: Vec<Raw> = records(file, text, "expected comparisons with prompt and choice")?;
     let mut shown = Groups::default();
     for (index, item) in raw.into_iter().enumerate() {
-        let form = |message: &str| EvalError::Form { place: record(&file, index), message: message.to_string() };
+        let form = |message: &str| EvalError::Form { place: record(file, index), message: message.to_string() };
         if item.own == Some(Choice::Tie) {
             return Err(form("`own` is `tie`; expected `first`, `second` or null"));
         }
         if item.lengths.is_some_and(|(first, second)| first < 0.0 || second < 0.0) {
             return Err(form("a length is negative"));
         }
-        let Raw { prompt, choice, scores, lengths, own, reference } = item;
+        let Raw { prompt, choice, scores, lengths, own, reference, .. } = item;
         shown.push(&prompt, Shown { choice, scores, lengths, own, reference });
     }
     Ok(shown)
 }
 
-/// A score that a judge gave to one answer, as a file holds it.
+/// A score that a judge gave to one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Scored {
     /// The prompt.
     pub prompt: PromptId,
@@ -174,18 +189,42 @@ pub struct Scored {
     pub length: Option<f64>,
 }
 
+/// The same as a file holds it: beside what counts, what a live judge was shown and said.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawScored {
+    prompt: PromptId,
+    #[serde(default)]
+    score: Option<f64>,
+    #[serde(default)]
+    length: Option<f64>,
+    #[serde(default, rename = "output")]
+    _output: IgnoredAny,
+    #[serde(default, rename = "judgments")]
+    _judgments: IgnoredAny,
+    #[serde(default, rename = "errors")]
+    _errors: IgnoredAny,
+}
+
 /// Reads scores of single answers: JSON lines, or an array, of `{"prompt", "score", "length"}`; the score may be null, the
 /// length null or absent.
 ///
 /// # Errors
 /// When the file cannot be read, a record has another form, or a length is negative.
 pub fn read_scored(path: &Path) -> Result<Vec<Scored>, EvalError> {
-    let file = path.display().to_string();
-    let scored: Vec<Scored> = records(&file, &read(path)?, "expected scores with prompt, score, length")?;
+    scored_from_json(&path.display().to_string(), &read(path)?)
+}
+
+/// As [`read_scored`], from text; `file` names it in errors.
+///
+/// # Errors
+/// As [`read_scored`].
+pub fn scored_from_json(file: &str, text: &str) -> Result<Vec<Scored>, EvalError> {
+    let raw: Vec<RawScored> = records(file, text, "expected scores with prompt, score, length")?;
+    let scored: Vec<Scored> =
+        raw.into_iter().map(|RawScored { prompt, score, length, .. }| Scored { prompt, score, length }).collect();
     match scored.iter().position(|item| item.length.is_some_and(|length| length < 0.0)) {
-        Some(index) => {
-            Err(EvalError::Form { place: record(&file, index), message: "a length is negative".to_string() })
-        }
+        Some(index) => Err(EvalError::Form { place: record(file, index), message: "a length is negative".to_string() }),
         None => Ok(scored),
     }
 }

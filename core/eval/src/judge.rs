@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use metareward_api::PromptId;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::choice::Choice;
 use crate::error::{EvalError, read, record};
@@ -32,18 +32,6 @@ pub struct JudgedPair {
     pub judge: Choice,
     /// The reference's choice.
     pub reference: Choice,
-}
-
-/// A score of the judge and one of the reference for the same answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JudgedAnswer {
-    /// The prompt.
-    pub prompt: PromptId,
-    /// The judge's score.
-    pub judge: f64,
-    /// The reference's score.
-    pub reference: f64,
 }
 
 /// Agreement on one set of pairs.
@@ -172,7 +160,44 @@ impl JudgeReport {
 /// # Errors
 /// When the file cannot be read, or a record has another form.
 pub fn read_pairs(path: &Path) -> Result<Vec<JudgedPair>, EvalError> {
-    records(&path.display().to_string(), &read(path)?, "expected pairs with prompt, judge, reference")
+    pairs_from_json(&path.display().to_string(), &read(path)?)
+}
+
+/// As [`read_pairs`], from text; `file` names it in errors.
+///
+/// # Errors
+/// As [`read_pairs`].
+pub fn pairs_from_json(file: &str, text: &str) -> Result<Vec<JudgedPair>, EvalError> {
+    let raw: Vec<Raw<Choice>> = records(file, text, "expected pairs with prompt, judge, reference")?;
+    let pair = |(index, item): (usize, Raw<Choice>)| {
+        let Raw { prompt, judge, reference, .. } = item;
+        Ok(JudgedPair { prompt, judge: judge.ok_or_else(|| unjudged(file, index))?, reference })
+    };
+    raw.into_iter().enumerate().map(pair).collect()
+}
+
+/// A record as a file holds it: beside what counts, what a live judge was shown and said.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw<T> {
+    prompt: PromptId,
+    judge: Option<T>,
+    reference: T,
+    #[serde(default, rename = "first")]
+    _first: IgnoredAny,
+    #[serde(default, rename = "second")]
+    _second: IgnoredAny,
+    #[serde(default, rename = "output")]
+    _output: IgnoredAny,
+    #[serde(default, rename = "judgments")]
+    _judgments: IgnoredAny,
+    #[serde(default, rename = "errors")]
+    _errors: IgnoredAny,
+}
+
+fn unjudged(file: &str, index: usize) -> EvalError {
+    let message = "the judge said nothing; let a judge be asked, or leave the record out".to_string();
+    EvalError::Form { place: record(file, index), message }
 }
 
 /// Reads scores: JSON lines, or an array, of `{"prompt", "judge", "reference"}` with numbers, one per answer.
@@ -180,15 +205,23 @@ pub fn read_pairs(path: &Path) -> Result<Vec<JudgedPair>, EvalError> {
 /// # Errors
 /// When the file cannot be read, or a record has another form.
 pub fn read_scores(path: &Path) -> Result<Groups<(f64, f64)>, EvalError> {
-    let file = path.display().to_string();
-    let answers: Vec<JudgedAnswer> = records(&file, &read(path)?, "expected scores with prompt, judge, reference")?;
+    scores_from_json(&path.display().to_string(), &read(path)?)
+}
+
+/// As [`read_scores`], from text; `file` names it in errors.
+///
+/// # Errors
+/// As [`read_scores`].
+pub fn scores_from_json(file: &str, text: &str) -> Result<Groups<(f64, f64)>, EvalError> {
+    let answers: Vec<Raw<f64>> = records(file, text, "expected scores with prompt, judge, reference")?;
     let mut scores = Groups::default();
     for (index, answer) in answers.iter().enumerate() {
-        if !answer.judge.is_finite() || !answer.reference.is_finite() {
+        let judge = answer.judge.ok_or_else(|| unjudged(file, index))?;
+        if !judge.is_finite() || !answer.reference.is_finite() {
             let message = "a score is not a finite number".to_string();
-            return Err(EvalError::Form { place: record(&file, index), message });
+            return Err(EvalError::Form { place: record(file, index), message });
         }
-        scores.push(&answer.prompt, (answer.judge, answer.reference));
+        scores.push(&answer.prompt, (judge, answer.reference));
     }
     Ok(scores)
 }

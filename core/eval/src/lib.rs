@@ -7,7 +7,8 @@
 //!
 //! The public benchmarks from their own files: [`alpaca`] (AlpacaEval 2), [`arena`] (Arena-Hard), [`mt_bench`]. One's own
 //! comparisons: [`pairwise`], [`judge`] (agreement with a reference), [`bias`]. Each has a result that serialises to JSON and
-//! displays as plain lines of text. [`ask`] is what a judge is asked for them.
+//! displays as plain lines of text. [`ask`] is what a judge is asked for them, and [`live`] turns files in which judgments
+//! are missing into questions and back.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod agreement;
@@ -22,6 +23,7 @@ mod error;
 mod from_run;
 mod groups;
 pub mod judge;
+pub mod live;
 pub mod logistic;
 mod mean;
 mod models;
@@ -30,6 +32,7 @@ pub mod pairwise;
 mod random;
 mod rank;
 mod records;
+mod seeds;
 mod show;
 mod table;
 mod words;
@@ -43,5 +46,6 @@ pub use groups::Groups;
 pub use mean::{Spread, mean, mean_of, reaches, share_from, win_rate, wins};
 pub use models::{COLUMNS, Measurements, ModelMeasurements, main_table};
 pub use rank::{kendall, kendall_figure, spearman, spearman_figure, spearman_of};
-pub use table::{Column, Row, Table};
+pub use seeds::{mean_over_seeds, over_seeds};
+pub use table::{Column, Intervals, Row, Table};
 pub use words::in_words;

@@ -7,7 +7,7 @@ use crate::bootstrap::{Bootstrap, Figure};
 use crate::groups::Groups;
 use crate::mean::{Spread, mean, mean_of, reaches, wins};
 use crate::rank::{spearman_figure, spearman_of};
-use crate::table::{Column, Row, Table};
+use crate::table::{Column, Intervals, Row, Table};
 
 /// One model's measurements on held-out prompts.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,7 @@ pub fn main_table(measurements: &Measurements, bootstrap: &Bootstrap) -> Table {
         title: format!("Answers and judgments on held-out prompts, {} models", measurements.models.len()),
         level: bootstrap.level,
         base: measurements.base,
+        intervals: Intervals::Prompts,
         columns: columns(opponent_name, measurements),
         rows: rows.collect(),
         notes: notes(name, opponent_name, measurements),

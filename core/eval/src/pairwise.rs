@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use metareward_api::PromptId;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::alpaca::{Comparison, FitOptions, LengthControlled, Regularization, fit_comparisons, one_sided};
 use crate::choice::Choice;
@@ -70,6 +70,11 @@ struct Raw {
     model_first: Option<Choice>,
     #[serde(default)]
     baseline_first: Option<Choice>,
+    /// What a live judge said, which is not needed.
+    #[serde(default, rename = "judgments")]
+    _judgments: IgnoredAny,
+    #[serde(default, rename = "errors")]
+    _errors: IgnoredAny,
 }
 
 impl Pairs {
@@ -79,14 +84,20 @@ impl Pairs {
     /// # Errors
     /// When the file cannot be read, a record has another form, or an output is empty.
     pub fn read(path: &Path, model: &str, baseline: &str, judge: &str) -> Result<Pairs, EvalError> {
-        let file = path.display().to_string();
-        let text = read(path)?;
-        let raw: Vec<Raw> = records(&file, &text, "expected pairs with prompt, model_output, baseline_output")?;
+        Pairs::from_json(&path.display().to_string(), &read(path)?, model, baseline, judge)
+    }
+
+    /// As [`Pairs::read`], from text; `file` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Pairs::read`].
+    pub fn from_json(file: &str, text: &str, model: &str, baseline: &str, judge: &str) -> Result<Pairs, EvalError> {
+        let raw: Vec<Raw> = records(file, text, "expected pairs with prompt, model_output, baseline_output")?;
         let mut items = Vec::with_capacity(raw.len());
         for (index, item) in raw.into_iter().enumerate() {
             for (whose, output) in [("the model's", &item.model_output), ("the baseline's", &item.baseline_output)] {
                 if output.trim().is_empty() {
-                    return Err(EvalError::EmptyOutput { place: record(&file, index), whose });
+                    return Err(EvalError::EmptyOutput { place: record(file, index), whose });
                 }
             }
             items.push(Pair {

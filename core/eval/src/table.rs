@@ -33,6 +33,17 @@ pub struct Row {
     pub changes: Vec<Option<Figure>>,
 }
 
+/// What the intervals of a table are over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Intervals {
+    /// Bootstrap over the prompts of one run.
+    #[default]
+    Prompts,
+    /// Student's t over runs with different seeds; a figure's `n` counts seeds.
+    Seeds,
+}
+
 /// Figures of several models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {
@@ -46,6 +57,9 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Place of the row that the others are compared with.
     pub base: usize,
+    /// What the intervals are over.
+    #[serde(default)]
+    pub intervals: Intervals,
     /// What a reader must know to read it, a sentence each.
     pub notes: Vec<String>,
 }
@@ -76,12 +90,25 @@ impl Column {
     pub fn show_interval(&self, interval: &Interval) -> String {
         format!("{} to {}", self.show(interval.low), self.show(interval.high))
     }
+}
 
+/// Figures in the rows of a table, and how they are shown.
+struct Shown<'t> {
+    rows: Vec<(&'t str, &'t [Option<Figure>])>,
+    signed: bool,
+}
+
+impl Shown<'_> {
     /// The number of measurements, if it is the same in every row that has one.
-    fn common_n(&self, place: usize, rows: &[Row]) -> Option<usize> {
-        let mut counts = rows.iter().filter_map(|row| row.cells.get(place)?.as_ref()).map(|figure| figure.n);
+    fn common_n(&self, place: usize) -> Option<usize> {
+        let mut counts =
+            self.rows.iter().filter_map(|(_, figures)| figures.get(place)?.as_ref()).map(|figure| figure.n);
         let first = counts.next()?;
         counts.all(|n| n == first).then_some(first)
+    }
+
+    fn value(&self, column: &Column, value: f64) -> String {
+        if self.signed { column.show_signed(value) } else { column.show(value) }
     }
 }
 
@@ -93,6 +120,18 @@ impl Table {
 
     /// Aligned plain text: under each value its interval, and its `n` where the rows differ in it.
     pub fn to_text(&self) -> String {
+        let rows = self.rows.iter().map(|row| (row.name.as_str(), row.cells.as_slice())).collect();
+        self.aligned(&self.title, &Shown { rows, signed: false })
+    }
+
+    /// The changes from the base row in the same form, with signs and without that row. Empty where there is no other.
+    pub fn changes_to_text(&self, title: &str) -> String {
+        let others = self.rows.iter().enumerate().filter(|(place, _)| *place != self.base);
+        let rows: Vec<_> = others.map(|(_, row)| (row.name.as_str(), row.changes.as_slice())).collect();
+        if rows.is_empty() { String::new() } else { self.aligned(title, &Shown { rows, signed: true }) }
+    }
+
+    fn aligned(&self, title: &str, shown: &Shown<'_>) -> String {
         let mut grid: Vec<Vec<Vec<String>>> = Vec::new();
         let mut heading = vec![vec!["model".to_string()]];
         for (place, column) in self.columns.iter().enumerate() {
@@ -100,29 +139,32 @@ impl Table {
             if !column.unit.is_empty() {
                 lines.push(column.unit.clone());
             }
-            lines.extend(column.common_n(place, &self.rows).map(|n| format!("n = {n}")));
+            lines.extend(shown.common_n(place).map(|n| format!("n = {n}")));
             heading.push(lines);
         }
         grid.push(heading);
-        for row in &self.rows {
+        for (name, figures) in &shown.rows {
             let cells = self.columns.iter().enumerate().map(|(place, column)| {
-                let Some(figure) = row.cells.get(place).and_then(Option::as_ref) else {
+                let Some(figure) = figures.get(place).and_then(Option::as_ref) else {
                     return vec!["–".to_string()];
                 };
-                let mut lines = vec![column.show(figure.value)];
-                lines.extend(figure.interval.as_ref().map(|interval| column.show_interval(interval)));
-                if column.common_n(place, &self.rows).is_none() {
+                let bounds = |interval: &Interval| {
+                    format!("{} to {}", shown.value(column, interval.low), shown.value(column, interval.high))
+                };
+                let mut lines = vec![shown.value(column, figure.value)];
+                lines.extend(figure.interval.as_ref().map(bounds));
+                if shown.common_n(place).is_none() {
                     lines.push(format!("n = {}", figure.n));
                 }
                 lines
             });
-            grid.push([vec![row.name.clone()]].into_iter().chain(cells).collect());
+            grid.push([vec![(*name).to_string()]].into_iter().chain(cells).collect());
         }
         let widths: Vec<usize> = (0..=self.columns.len())
             .map(|place| grid.iter().flat_map(|row| &row[place]).map(|line| width(line)).max().unwrap_or(0))
             .collect();
         let rule = "─".repeat(widths.iter().sum::<usize>() + 2 * self.columns.len());
-        let mut text = format!("{}\n{rule}\n", self.title);
+        let mut text = format!("{title}\n{rule}\n");
         for (number, row) in grid.iter().enumerate() {
             for line in 0..row.iter().map(Vec::len).max().unwrap_or(0) {
                 let cells = row.iter().zip(&widths).enumerate().map(|(place, (cell, wide))| {
@@ -138,8 +180,11 @@ impl Table {
             }
         }
         let _ = writeln!(text, "{rule}");
-        for note in self.all_notes() {
-            let _ = writeln!(text, "{note}");
+        // Changes are read as the table beside them is.
+        if !shown.signed {
+            for note in self.all_notes() {
+                let _ = writeln!(text, "{note}");
+            }
         }
         text
     }
@@ -189,10 +234,17 @@ impl Table {
 
     /// How to read the intervals, then the table's own notes.
     fn all_notes(&self) -> impl Iterator<Item = String> {
-        let intervals = format!(
-            "Intervals: {} % bootstrap over prompts. They cover the choice of prompts, not another training run with another seed.",
-            self.level * 100.0
-        );
+        let level = self.level * 100.0;
+        let intervals = match self.intervals {
+            Intervals::Prompts => format!(
+                "Intervals: {level} % bootstrap over prompts. They cover the choice of prompts, not another training run with \
+                 another seed."
+            ),
+            Intervals::Seeds => format!(
+                "Intervals: {level} % Student's t over seeds; n counts seeds. They cover everything that a run's seed decides, not \
+                 another seed model."
+            ),
+        };
         [intervals].into_iter().chain(self.notes.iter().cloned())
     }
 }

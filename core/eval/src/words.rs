@@ -1,7 +1,7 @@
 //! What a table shows, in sentences. A change is called one only when its interval leaves zero out.
 
 use crate::Figure;
-use crate::table::{Column, Row, Table};
+use crate::table::{Column, Intervals, Row, Table};
 
 /// The base row against the last, column by column, with what can be said of the rows between. Every sentence follows
 /// from an interval of the table.
@@ -13,7 +13,7 @@ pub fn in_words(table: &Table) -> String {
     let mut sentences = Vec::new();
     for (place, column) in table.columns.iter().enumerate() {
         if let Some(change) = last.changes.get(place).and_then(Option::as_ref) {
-            sentences.push(sentence(column, place, first, last, change));
+            sentences.push(sentence(column, place, first, last, change, table.intervals));
         } else if let (Some(Some(from)), Some(None)) = (first.cells.get(place), last.cells.get(place)) {
             let (heading, value) = (capitalised(&column.heading), column.show(from.value));
             sentences.push(format!("{heading}: {value} for {}; for {} there is none.", first.name, last.name));
@@ -25,16 +25,20 @@ pub fn in_words(table: &Table) -> String {
     }
     let level = table.level * 100.0;
     let tested = after.iter().flat_map(|row| &row.changes).flatten().filter(|change| change.interval.is_some()).count();
+    let other = match table.intervals {
+        Intervals::Prompts => "Another training seed",
+        Intervals::Seeds => "Another seed model",
+    };
     sentences.push(format!(
         "Each statement rests on a {level} % interval of its own; of {tested} such intervals about {:.1} would miss by chance. \
-         Another training seed may give another result: that is not in the intervals.",
+         {other} may give another result: that is not in the intervals.",
         tested as f64 * (1.0 - table.level)
     ));
     sentences.join("\n")
 }
 
 /// One column, from the base row to the last.
-fn sentence(column: &Column, place: usize, first: &Row, last: &Row, change: &Figure) -> String {
+fn sentence(column: &Column, place: usize, first: &Row, last: &Row, change: &Figure, intervals: Intervals) -> String {
     let unit = if column.unit.is_empty() || column.unit.starts_with("of ") {
         String::new()
     } else {
@@ -50,16 +54,27 @@ fn sentence(column: &Column, place: usize, first: &Row, last: &Row, change: &Fig
         _ => return format!("{what} not measured for {}.", last.name),
     };
     let Some(interval) = &change.interval else {
-        return format!("{what} {values}. There are too few prompts for an interval, so this says nothing yet.");
+        let few = match intervals {
+            Intervals::Prompts => "prompts",
+            Intervals::Seeds => "seeds",
+        };
+        return format!("{what} {values}. There are too few {few} for an interval, so this says nothing yet.");
+    };
+    let counted = match intervals {
+        Intervals::Prompts => format!("{} prompts", change.prompts),
+        Intervals::Seeds => format!("{} seeds", change.n),
     };
     let bounds = format!(
-        "{}{change_unit}, interval {} to {}, {} prompts",
+        "{}{change_unit}, interval {} to {}, {counted}",
         column.show_signed(change.value),
         column.show_signed(interval.low),
         column.show_signed(interval.high),
-        change.prompts
     );
-    let relative = if column.key == "win_rate" { "against the half of equal models" } else { "on the same prompts" };
+    let relative = match intervals {
+        _ if column.key == "win_rate" => "against the half of equal models",
+        Intervals::Prompts => "on the same prompts",
+        Intervals::Seeds => "seed by seed",
+    };
     if interval.contains(0.0) {
         format!("{what} {values}. No difference can be claimed: the interval includes zero ({relative}: {bounds}).")
     } else {
