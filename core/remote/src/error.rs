@@ -48,6 +48,14 @@ pub enum RemoteError {
         /// What is wrong.
         message: String,
     },
+    /// A server does not have the weights that it should have.
+    #[error("{server} has other weights: {message}")]
+    Weights {
+        /// The server's address.
+        server: String,
+        /// What is different.
+        message: String,
+    },
     /// The answers on disk cannot be read or written.
     #[error("{}: {message}", path.display())]
     Cache {

@@ -21,6 +21,7 @@ mod pool;
 mod request;
 mod retry;
 mod schedule;
+mod weights;
 
 pub use answer::{Answer, Completion, TokenLogProb, Usage};
 pub use cache::Cache;

@@ -120,21 +120,40 @@ impl Pool {
         stop: &dyn Fn() -> bool,
     ) -> Result<Counts, RemoteError> {
         let Pool { clients, options, cache, runtime } = self;
-        let model = clients.first().map(|client| client.endpoint().model.clone()).unwrap_or_default();
-        let call = Call {
-            schedule: Schedule::new(clients.len(), options.schedule.clone()),
-            clients,
-            cache,
-            model,
-            start: Instant::now(),
-            asked: BTreeMap::new(),
-            same: BTreeMap::new(),
-            last: None,
-            counts: Counts::default(),
-            take,
-            stop,
-        };
+        let call = Call::new(clients, options, cache, take, stop);
         runtime.block_on(call.drive(requests))
+    }
+
+    /// Puts every request to every server, and gives each server's URL with what became of them, in their order.
+    ///
+    /// # Errors
+    /// As [`Pool::run`].
+    pub(crate) fn ask_each(
+        &mut self,
+        requests: &[Request],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<OfServer>, RemoteError> {
+        let mut all = Vec::new();
+        for client in &self.clients {
+            let mut found: BTreeMap<u64, Result<Answer, Failure>> = BTreeMap::new();
+            let mut take = |place: u64, outcome| {
+                found.insert(place, outcome);
+                Ok(())
+            };
+            let one = std::slice::from_ref(client);
+            let call = Call::new(one, &self.options, &mut self.cache, &mut take, stop);
+            self.runtime.block_on(call.drive(requests.iter().cloned()))?;
+            all.push((client.endpoint().address.url().to_owned(), found.into_values().collect()));
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn take_cache(&mut self) -> Option<Cache> {
+        self.cache.take()
+    }
+
+    pub(crate) fn put_cache(&mut self, cache: Option<Cache>) {
+        self.cache = cache;
     }
 }
 
@@ -162,6 +181,9 @@ fn runtime() -> Result<Runtime, RemoteError> {
     builder.map_err(|error| RemoteError::Http(error.to_string()))
 }
 
+/// A server's URL and what became of requests to it.
+type OfServer = (String, Vec<Result<Answer, Failure>>);
+
 type Flying = JoinSet<(u64, usize, Result<Answer, Fault>)>;
 
 /// One call of [`Pool::run`].
@@ -182,7 +204,29 @@ struct Call<'a> {
     stop: &'a dyn Fn() -> bool,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn new(
+        clients: &'a [Client],
+        options: &PoolOptions,
+        cache: &'a mut Option<Cache>,
+        take: &'a mut Take<'a>,
+        stop: &'a dyn Fn() -> bool,
+    ) -> Call<'a> {
+        Call {
+            schedule: Schedule::new(clients.len(), options.schedule.clone()),
+            clients,
+            cache,
+            model: clients.first().map(|client| client.endpoint().model.clone()).unwrap_or_default(),
+            start: Instant::now(),
+            asked: BTreeMap::new(),
+            same: BTreeMap::new(),
+            last: None,
+            counts: Counts::default(),
+            take,
+            stop,
+        }
+    }
+
     async fn drive(mut self, requests: impl Iterator<Item = Request>) -> Result<Counts, RemoteError> {
         let mut requests = requests.enumerate().map(|(place, request)| (place as u64, request)).fuse();
         let mut flying: Flying = JoinSet::new();

@@ -233,6 +233,40 @@ fn llama_cpp_draws_by_seed_from_token_ids_with_log_probabilities() {
     assert!(failure.to_string().contains("context"), "{failure}");
 }
 
+/// Servers that have the same weights, one that has others, and one that is not there.
+#[test]
+fn other_weights_are_found_out() {
+    let Some(python) = python() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let (_, gguf) = model(&python, scratch.path());
+    // A few of the last weights, slightly: texts may well stay the same.
+    let other = scratch.path().join("other.gguf");
+    let mut bytes = fs::read(&gguf).unwrap();
+    let end = bytes.len();
+    for place in (end - 4000..end - 3).step_by(4) {
+        let weight = f32::from_le_bytes(bytes[place..place + 4].try_into().unwrap());
+        bytes[place..place + 4].copy_from_slice(&(weight * 1.05).to_le_bytes());
+    }
+    fs::write(&other, bytes).unwrap();
+    let servers: Vec<Server> = [&gguf, &gguf, &other].map(|file| llama_cpp(&python, file, scratch.path())).into();
+    let address = |server: &Server| endpoint(&format!("llama-cpp:http://127.0.0.1:{}", server.port), "tiny");
+    let pool = |servers: &[Server]| Pool::new(servers.iter().map(address).collect(), patient()).unwrap();
+    let mut probes = questions(5);
+    probes.iter_mut().for_each(|probe| probe.parameters.logprobs = Some(1));
+    let right = pool(&servers[..2]).prove_weights(&probes, None, 1e-4, &|| false).unwrap();
+    assert_eq!(right.len(), 5);
+    let error = pool(&servers).prove_weights(&probes, None, 1e-4, &|| false).unwrap_err().to_string();
+    assert!(error.contains(&format!("{}/v1 has other weights", servers[2].port)), "{error}");
+    let error = pool(&servers[2..]).prove_weights(&probes, Some(&right), 1e-4, &|| false).unwrap_err().to_string();
+    assert!(error.contains("has other weights"), "{error}");
+    servers[1].kill();
+    let mut quick = patient();
+    quick.schedule.patience = Duration::from_millis(500);
+    let mut gone = Pool::new(servers[..2].iter().map(address).collect(), quick).unwrap();
+    let error = gone.prove_weights(&probes, None, 1e-4, &|| false).unwrap_err().to_string();
+    assert!(error.contains("does not answer a probe: no connection"), "{error}");
+}
+
 /// One of three is killed in the middle: the result is that of one server alone.
 #[test]
 fn one_of_three_dies() {
