@@ -35,7 +35,7 @@ impl<'a> Closing<'a> {
     }
 
     /// `expected`: the closing line of what a line says, where it says something.
-    fn new<P: ?Sized>(
+    fn new<P: ?Sized + Sync>(
         of: &'a Bound<P>,
         expected: impl Fn(&str) -> Result<Option<String>, PluginError> + Sync + 'a,
     ) -> Self {

@@ -1,8 +1,11 @@
-//! Attention of one row over keys and values that lie anywhere in the pool.
+//! Attention of rows over keys and values that lie anywhere in the pool.
 //!
 //! A row's keys are found through its path: the slot of every position from the first to its own, whichever node of the
 //! prefix tree owns them. Scores are computed key by key, the softmax and the weighted sum run over the positions in
 //! order, so the result does not depend on where the keys lie, who shares them, or what else is in the batch.
+//!
+//! Rows whose paths begin alike go through the common keys together, a block at a time, while the block is in the nearest
+//! cache. The order of every row's sums stays what it is alone.
 
 use super::simd::{LANES, Vector, exp, multiversion};
 
@@ -99,13 +102,15 @@ unsafe fn soften<V: Vector>(scores: *mut f32, count: usize, stride: usize) -> f3
     }
 }
 
-/// Weighted sums of the values for `G` query heads, `W` vectors from `at` on.
+/// Weighted sums of the values for `G` query heads, `W` vectors of each head, added to what is in `out` unless it is
+/// `fresh`, and divided by `totals` where there are some.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn mix<V: Vector, const G: usize, const W: usize>(
     weights: *const f32,
     stride: usize,
-    totals: &[f32; G],
+    fresh: bool,
+    totals: Option<&[f32]>,
     values: *const f32,
     slot_stride: usize,
     path: &[u32],
@@ -115,6 +120,13 @@ unsafe fn mix<V: Vector, const G: usize, const W: usize>(
     // SAFETY: the caller gives G rows of weights, values in every slot of the path, and G heads of output.
     unsafe {
         let mut acc = [[V::splat(0.0); W]; G];
+        if !fresh {
+            for (g, acc) in acc.iter_mut().enumerate() {
+                for (w, acc) in acc.iter_mut().enumerate() {
+                    *acc = V::load(out.add(g * width + w * LANES));
+                }
+            }
+        }
         for (j, slot) in path.iter().enumerate() {
             let v = values.add(*slot as usize * slot_stride);
             let mut vs = [V::splat(0.0); W];
@@ -129,72 +141,125 @@ unsafe fn mix<V: Vector, const G: usize, const W: usize>(
             }
         }
         for (g, acc) in acc.iter().enumerate() {
-            let total = V::splat(totals[g]);
+            let total = totals.map(|totals| V::splat(totals[g]));
             for (w, acc) in acc.iter().enumerate() {
-                acc.div(total).store(out.add(g * width + w * LANES));
+                let acc = total.map_or(*acc, |total| acc.div(total));
+                acc.store(out.add(g * width + w * LANES));
             }
         }
     }
 }
 
-/// `G` query heads that share a key head.
+/// A row's place: where its queries and its output begin, and the slots that it attends to, in order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    pub(crate) q: usize,
+    pub(crate) out: usize,
+    pub(crate) path: &'a [u32],
+}
+
+/// Common keys that rows go through together before the next ones.
+const BLOCK: usize = 64;
+
+/// `G` query heads, from head `head` on, that share a key head. `scores` is [rows, G, stride].
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn group<V: Vector, const G: usize>(
+    heads: Heads,
+    head: usize,
     q: *const f32,
-    width: usize,
-    scale: f32,
     keys: *const f32,
     values: *const f32,
-    slot_stride: usize,
-    path: &[u32],
+    rows: &[Row<'_>],
+    shared: usize,
     scores: *mut f32,
     stride: usize,
+    totals: &mut [f32],
     out: *mut f32,
 ) {
-    // SAFETY: as for the parts.
+    let Heads { keys: key_heads, width, scale, .. } = heads;
+    let slot_stride = key_heads * width;
+    // SAFETY: the caller gives every row its heads of queries and of output, keys and values in every slot of its path,
+    // and G rows of scores; `shared` is a whole number of vectors within every path.
     unsafe {
-        match width / LANES {
-            1 => score::<V, G, 1>(q, width, scale, keys, slot_stride, path, scores, stride),
-            2 => score::<V, G, 2>(q, width, scale, keys, slot_stride, path, scores, stride),
-            4 => score::<V, G, 4>(q, width, scale, keys, slot_stride, path, scores, stride),
-            _ => score::<V, G, 0>(q, width, scale, keys, slot_stride, path, scores, stride),
+        let score_some = |row: &Row<'_>, r: usize, from: usize, to: usize| {
+            let (q, path) = (q.add(row.q + head * width), &row.path[from..to]);
+            let scores = scores.add(r * G * stride + from);
+            match width / LANES {
+                1 => score::<V, G, 1>(q, width, scale, keys, slot_stride, path, scores, stride),
+                2 => score::<V, G, 2>(q, width, scale, keys, slot_stride, path, scores, stride),
+                4 => score::<V, G, 4>(q, width, scale, keys, slot_stride, path, scores, stride),
+                _ => score::<V, G, 0>(q, width, scale, keys, slot_stride, path, scores, stride),
+            }
+        };
+        for from in (0..shared).step_by(BLOCK) {
+            for (r, row) in rows.iter().enumerate() {
+                score_some(row, r, from, (from + BLOCK).min(shared));
+            }
         }
-        let mut totals = [0.0; G];
-        for (g, total) in totals.iter_mut().enumerate() {
-            *total = soften::<V>(scores.add(g * stride), path.len(), stride);
+        for (r, row) in rows.iter().enumerate() {
+            score_some(row, r, shared, row.path.len());
+            for g in 0..G {
+                let count = row.path.len();
+                let at = scores.add((r * G + g) * stride);
+                totals[r * G + g] = soften::<V>(at, count, count.next_multiple_of(LANES));
+            }
         }
         let mut w = 0;
-        while width - w >= 2 * LANES {
-            let (values, out) = (values.add(w), out.add(w));
-            mix::<V, G, 2>(scores, stride, &totals, values, slot_stride, path, out, width);
-            w += 2 * LANES;
-        }
-        if w < width {
-            let (values, out) = (values.add(w), out.add(w));
-            mix::<V, G, 1>(scores, stride, &totals, values, slot_stride, path, out, width);
+        while w < width {
+            let two = width - w >= 2 * LANES;
+            let mix_some = |row: &Row<'_>, r: usize, from: usize, to: usize, totals: Option<&[f32]>| {
+                let weights = scores.add(r * G * stride + from).cast_const();
+                let (values, path) = (values.add(w), &row.path[from..to]);
+                let out = out.add(row.out + head * width + w);
+                if two {
+                    mix::<V, G, 2>(weights, stride, from == 0, totals, values, slot_stride, path, out, width);
+                } else {
+                    mix::<V, G, 1>(weights, stride, from == 0, totals, values, slot_stride, path, out, width);
+                }
+            };
+            for from in (0..shared).step_by(BLOCK) {
+                for (r, row) in rows.iter().enumerate() {
+                    mix_some(row, r, from, (from + BLOCK).min(shared), None);
+                }
+            }
+            for (r, row) in rows.iter().enumerate() {
+                mix_some(row, r, shared, row.path.len(), Some(&totals[r * G..(r + 1) * G]));
+            }
+            w += if two { 2 * LANES } else { LANES };
         }
     }
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn attend_body<V: Vector>(
     heads: Heads,
     q: &[f32],
     keys: &[f32],
     values: &[f32],
-    path: &[u32],
+    rows: &[Row<'_>],
+    shared: usize,
     scores: &mut Vec<f32>,
     out: &mut [f32],
 ) {
-    let Heads { queries, keys: key_heads, width, scale } = heads;
+    let Heads { queries, keys: key_heads, width, .. } = heads;
     let slot_stride = key_heads * width;
-    let stride = path.len().next_multiple_of(LANES);
-    let most = path.iter().copied().max().unwrap_or(0) as usize;
-    assert!(q.len() >= queries * width && out.len() >= queries * width && width.is_multiple_of(LANES));
-    assert!(keys.len() >= (most + 1) * slot_stride && values.len() >= (most + 1) * slot_stride);
-    if scores.len() < 4 * stride {
-        scores.resize(4 * stride, 0.0);
+    let longest = rows.iter().map(|row| row.path.len()).max().unwrap_or(0);
+    let shortest = rows.iter().map(|row| row.path.len()).min().unwrap_or(0);
+    let shared = shared.min(shortest) / LANES * LANES;
+    let stride = longest.next_multiple_of(LANES);
+    // The totals lie behind the scores.
+    let (most_scores, most_totals) = (rows.len() * 4 * stride, rows.len() * 4);
+    if scores.len() < most_scores + most_totals {
+        scores.resize(most_scores + most_totals, 0.0);
+    }
+    let (scores, totals) = scores.split_at_mut(most_scores);
+    assert!(width.is_multiple_of(LANES));
+    for row in rows {
+        let most = row.path.iter().copied().max().unwrap_or(0) as usize;
+        assert!(q.len() >= row.q + queries * width && out.len() >= row.out + queries * width);
+        assert!(keys.len() >= (most + 1) * slot_stride && values.len() >= (most + 1) * slot_stride);
     }
     let per_key = queries / key_heads;
     // SAFETY: heads, slots and scores were checked above.
@@ -204,9 +269,9 @@ unsafe fn attend_body<V: Vector>(
             let mut g = 0;
             macro_rules! run {
                 ($n:literal) => {{
-                    let at = (kv * per_key + g) * width;
-                    let (q, out) = (q.as_ptr().add(at), out.as_mut_ptr().add(at));
-                    group::<V, $n>(q, width, scale, k, v, slot_stride, path, scores.as_mut_ptr(), stride, out);
+                    let head = kv * per_key + g;
+                    let (q, out, scores) = (q.as_ptr(), out.as_mut_ptr(), scores.as_mut_ptr());
+                    group::<V, $n>(heads, head, q, k, v, rows, shared, scores, stride, totals, out);
                     g += $n;
                 }};
             }
@@ -221,8 +286,8 @@ unsafe fn attend_body<V: Vector>(
     }
 }
 multiversion! {
-    /// softmax(scale · q Kᵀ) V for every query head of one row: `q` and `out` are [queries · width], `keys` and `values`
-    /// [slots, keys · width], `path` the slots of the positions attended to, in order. `scores` is scratch.
+    /// softmax(scale · q Kᵀ) V for every query head of some rows: a row's queries and output are [queries · width],
+    /// `keys` and `values` [slots, keys · width]. The first `shared` slots of all paths are the same. `scores` is scratch.
     ///
     /// # Panics
     /// When a slice is too short or a slot lies outside of the pool.
@@ -231,7 +296,8 @@ multiversion! {
         q: &[f32],
         keys: &[f32],
         values: &[f32],
-        path: &[u32],
+        rows: &[Row<'_>],
+        shared: usize,
         scores: &mut Vec<f32>,
         out: &mut [f32],
     ) = attend_body
@@ -282,8 +348,8 @@ mod tests {
             let path: Vec<u32> = (0..count as u32).map(|i| (i * 13 + seed % 64) % 64).collect();
             let exact = reference(heads, &q, &k, &v, &path);
             let run = |level, k: &[f32], v: &[f32], path: &[u32]| {
-                let (mut out, mut scores) = (vec![0.0; q.len()], vec![9.0; 7]);
-                attend(level, heads, &q, k, v, path, &mut scores, &mut out);
+                let (mut out, mut scores) = (vec![0.5; q.len()], vec![9.0; 7]);
+                attend(level, heads, &q, k, v, &[Row { q: 0, out: 0, path }], 0, &mut scores, &mut out);
                 out
             };
             let ours = run(Level::detect(), &k, &v, &path);
@@ -299,6 +365,39 @@ mod tests {
             };
             let moved = run(Level::detect(), &gather(&k), &gather(&v), &(0..count as u32).collect::<Vec<_>>());
             prop_assert!(ours.iter().zip(&moved).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+
+        #[test]
+        fn rows_together_have_the_bits_that_they_have_alone(
+            keys in 1usize..3, per_key in 1usize..6, vectors in 1usize..5, shared in 0usize..200,
+            own in proptest::collection::vec(1usize..30, 1..6), seed: u32,
+        ) {
+            let width = vectors * LANES;
+            let heads = Heads { queries: keys * per_key, keys, width, scale: 0.3 };
+            let slots = 400usize;
+            let noise = |n: usize, salt: u32| -> Vec<f32> {
+                (0..n as u32)
+                    .map(|i| ((i.wrapping_mul(2_654_435_761) ^ seed ^ salt).wrapping_mul(0x9E37_79B9) >> 8) as f32 / 8_388_608.0 - 1.0)
+                    .collect()
+            };
+            let size = heads.queries * width;
+            let q = noise(own.len() * size, 1);
+            let (k, v) = (noise(slots * keys * width, 2), noise(slots * keys * width, 3));
+            let paths: Vec<Vec<u32>> = (0u32..)
+                .zip(&own)
+                .map(|(r, own)| (0..shared as u32).chain((0..*own as u32).map(|i| 200 + 31 * r + i)).collect())
+                .collect();
+            let rows: Vec<Row<'_>> =
+                paths.iter().enumerate().map(|(r, path)| Row { q: r * size, out: r * size, path }).collect();
+            for level in Level::available() {
+                let (mut together, mut alone) = (vec![0.5; q.len()], vec![0.25; q.len()]);
+                let mut scores = Vec::new();
+                attend(level, heads, &q, &k, &v, &rows, shared, &mut scores, &mut together);
+                for row in &rows {
+                    attend(level, heads, &q, &k, &v, &[*row], 0, &mut scores, &mut alone);
+                }
+                prop_assert!(together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?}", level);
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The model on the CPU in f32: own kernels on packed weights. libtorch's part is to load the weights.
+//! The model on the CPU: own kernels on packed weights, in f32 or with weights and the inputs of products in bf16.
+//! Everything between the products, keys and values included, is f32. libtorch's part is to load the weights.
 //!
 //! What a row gives depends on its text alone, to the last bit: see [`super::matmul`] and [`super::attention`].
 
@@ -7,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    attention::{Heads, attend},
+    attention::{Heads, Row, attend},
     batch::Batch,
     elementwise::{rms_norm, rms_norm_in_place, rotate, swiglu},
     matmul::{Into, Packed, product},
@@ -17,10 +18,11 @@ use super::{
     slots::{Move, Placement},
     stats::Clock,
 };
-use crate::{CausalLm, Result, TorchError, config::ModelConfig, rope::RopeTable};
+use crate::{CausalLm, Precision, Result, TorchError, config::ModelConfig, rope::RopeTable};
 
 /// Packed weights and shape of a model; workers share it.
 pub(crate) struct CpuModel {
+    precision: Precision,
     level: Level,
     heads: Heads,
     head_dim: usize,
@@ -49,6 +51,16 @@ struct Layer {
     down: Packed,
     down_bias: Option<Floats>,
     window: Option<usize>,
+}
+
+/// Keys in common from which rows attend together, and most rows that do: their scores stay in the second-level cache.
+const TOGETHER: usize = 64;
+const GROUP: usize = 16;
+
+/// Length of what two paths begin with in common.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    let blocks = a.chunks_exact(16).zip(b.chunks_exact(16)).take_while(|(a, b)| a == b).count() * 16;
+    blocks + a[blocks..].iter().zip(&b[blocks..]).take_while(|(a, b)| a == b).count()
 }
 
 /// `count` real entries, then `None` up to `length`.
@@ -80,7 +92,7 @@ impl CpuModel {
     /// # Errors
     /// When libtorch does not give a tensor's numbers.
     pub(crate) fn new(model: &CausalLm) -> Result<Self> {
-        let config = model.config();
+        let (config, dtype) = (model.config(), model.precision());
         let size = |n: i64| usize::try_from(n).map_err(|error| TorchError::Machine(error.to_string()));
         let (hidden, intermediate, head_dim) =
             (size(config.hidden)?, size(config.intermediate)?, size(config.head_dim)?);
@@ -116,16 +128,34 @@ impl CpuModel {
         for layer in model.layers() {
             layers.push(Layer {
                 input_norm: vector(&layer.input_norm, stride)?,
-                qkv: Packed::new(&joined(&[&layer.q.weight, &layer.k.weight, &layer.v.weight])?, hidden, &qkv, &plain),
+                qkv: Packed::new(
+                    dtype,
+                    &joined(&[&layer.q.weight, &layer.k.weight, &layer.v.weight])?,
+                    hidden,
+                    &qkv,
+                    &plain,
+                ),
                 qkv_bias: bias(&[&layer.q.bias, &layer.k.bias, &layer.v.bias], &qkv)?,
                 q_norm: layer.q_norm.as_ref().map(|w| vector(w, width)).transpose()?,
                 k_norm: layer.k_norm.as_ref().map(|w| vector(w, width)).transpose()?,
-                out: Packed::new(&floats(&layer.o.weight)?, queries * head_dim, &plain, &heads_in),
+                out: Packed::new(dtype, &floats(&layer.o.weight)?, queries * head_dim, &plain, &heads_in),
                 out_bias: bias(&[&layer.o.bias], &plain)?,
                 post_norm: vector(&layer.post_norm, stride)?,
-                gate_up: Packed::new(&joined(&[&layer.gate.weight, &layer.up.weight])?, hidden, &gate_up, &plain),
+                gate_up: Packed::new(
+                    dtype,
+                    &joined(&[&layer.gate.weight, &layer.up.weight])?,
+                    hidden,
+                    &gate_up,
+                    &plain,
+                ),
                 gate_up_bias: bias(&[&layer.gate.bias, &layer.up.bias], &gate_up)?,
-                down: Packed::new(&floats(&layer.down.weight)?, intermediate, &plain, &some(intermediate, inner)),
+                down: Packed::new(
+                    dtype,
+                    &floats(&layer.down.weight)?,
+                    intermediate,
+                    &plain,
+                    &some(intermediate, inner),
+                ),
                 down_bias: bias(&[&layer.down.bias], &plain)?,
                 window: layer.window.map(size).transpose()?,
             });
@@ -136,6 +166,7 @@ impl CpuModel {
         };
         #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
         Ok(CpuModel {
+            precision: dtype,
             level: Level::detect(),
             heads: Heads { queries, keys, width, scale: (1.0 / (head_dim as f64).sqrt()) as f32 },
             head_dim,
@@ -151,8 +182,13 @@ impl CpuModel {
             },
             layers,
             norm: place(&tensor("model.norm.weight")?, &some(hidden, stride), stride),
-            head: Packed::new(&floats(model.lm_head()?)?, hidden, &some(vocabulary, vocabulary), &plain),
+            head: Packed::new(dtype, &floats(model.lm_head()?)?, hidden, &some(vocabulary, vocabulary), &plain),
         })
+    }
+
+    /// Number format of the weights and of what they are multiplied with.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Bytes of keys and values per token.
@@ -190,6 +226,8 @@ pub(crate) struct CpuWorker {
     logits: Floats,
     scores: Vec<f32>,
     head: Vec<f32>,
+    /// Inputs of a product in bf16.
+    rounded: Floats,
     drawer: Drawer,
     clock: Clock,
 }
@@ -211,6 +249,7 @@ impl CpuWorker {
             logits: Floats::default(),
             scores: Vec::new(),
             head: Vec::new(),
+            rounded: Floats::default(),
             drawer: Drawer::default(),
             clock: Clock::default(),
             model,
@@ -270,7 +309,18 @@ impl Backend for CpuWorker {
             let start = Instant::now();
             let bias = layer.out_bias.as_deref();
             let width = heads.queries * heads.width;
-            product(level, active, &self.mixed, width, &layer.out, bias, &mut self.x, stride, Into::Add);
+            product(
+                level,
+                active,
+                &self.mixed,
+                width,
+                &layer.out,
+                bias,
+                &mut self.x,
+                stride,
+                Into::Add,
+                &mut self.rounded,
+            );
             self.clock.products += start.elapsed();
             self.feed_forward(layer, active);
         }
@@ -279,7 +329,18 @@ impl Backend for CpuWorker {
             let start = Instant::now();
             let width = model.head.outputs();
             self.logits.grow(outputs * width);
-            product(level, outputs, &self.normal, stride, &model.head, None, &mut self.logits, width, Into::Set);
+            product(
+                level,
+                outputs,
+                &self.normal,
+                stride,
+                &model.head,
+                None,
+                &mut self.logits,
+                width,
+                Into::Set,
+                &mut self.rounded,
+            );
             self.clock.products += start.elapsed();
         }
         Ok(())
@@ -328,7 +389,18 @@ impl CpuWorker {
         let width = layer.qkv.outputs();
         self.qkv.grow(rows * width);
         let (bias, stride) = (layer.qkv_bias.as_deref(), layer.input_norm.len());
-        product(level, rows, &self.normal, stride, &layer.qkv, bias, &mut self.qkv, width, Into::Set);
+        product(
+            level,
+            rows,
+            &self.normal,
+            stride,
+            &layer.qkv,
+            bias,
+            &mut self.qkv,
+            width,
+            Into::Set,
+            &mut self.rounded,
+        );
         self.clock.products += start.elapsed();
         let (queries, kept) = (heads.queries * heads.width, heads.keys * heads.width);
         let half = model.head_dim / 2;
@@ -351,10 +423,13 @@ impl CpuWorker {
     /// Attention of all rows, or, in the last layer, of the rows whose next token is wanted; these move to the front.
     fn attention(&mut self, batch: &Batch, layer: &Layer, index: usize, last: bool) {
         let start = Instant::now();
-        let heads = self.model.heads;
+        let (level, heads) = (self.model.level, self.model.heads);
         let (width, stride) = (layer.qkv.outputs(), layer.input_norm.len());
         let queries = heads.queries * heads.width;
         self.mixed.grow(batch.rows() * queries);
+        let (keys, values) = (&self.keys[index], &self.values[index]);
+        let mut group: Vec<Row<'_>> = Vec::new();
+        let mut shared = 0;
         let mut done = 0;
         for span in &batch.spans {
             for row in span.first_row..span.first_row + span.rows {
@@ -367,13 +442,24 @@ impl CpuWorker {
                 } else {
                     row
                 };
-                let path = batch.seen(span, row, layer.window);
-                let q = &self.qkv[row * width..][..queries];
-                let out = &mut self.mixed[to * queries..][..queries];
-                let (keys, values) = (&self.keys[index], &self.values[index]);
-                attend(self.model.level, heads, q, keys, values, path, &mut self.scores, out);
                 done += 1;
+                let path = batch.seen(span, row, layer.window);
+                let same = match group.last() {
+                    None => 0,
+                    Some(before) if group.len() == 1 => common(before.path, path),
+                    Some(before) => shared.min(common(before.path, path)),
+                };
+                if !group.is_empty() && (same < TOGETHER || group.len() == GROUP) {
+                    let (scores, mixed) = (&mut self.scores, &mut self.mixed);
+                    attend(level, heads, &self.qkv, keys, values, &group, shared, scores, mixed);
+                    group.clear();
+                }
+                shared = if group.is_empty() { 0 } else { same };
+                group.push(Row { q: row * width, out: to * queries, path });
             }
+        }
+        if !group.is_empty() {
+            attend(level, heads, &self.qkv, keys, values, &group, shared, &mut self.scores, &mut self.mixed);
         }
         self.clock.attention += start.elapsed();
     }
@@ -385,7 +471,18 @@ impl CpuWorker {
         let (width, stride) = (layer.gate_up.outputs(), layer.post_norm.len());
         self.inner.grow(rows * width);
         let bias = layer.gate_up_bias.as_deref();
-        product(model.level, rows, &self.normal, stride, &layer.gate_up, bias, &mut self.inner, width, Into::Set);
+        product(
+            model.level,
+            rows,
+            &self.normal,
+            stride,
+            &layer.gate_up,
+            bias,
+            &mut self.inner,
+            width,
+            Into::Set,
+            &mut self.rounded,
+        );
         self.clock.products += start.elapsed();
         // The gate's place is free once it is used.
         let mut act = [0.0; 64];
@@ -399,7 +496,18 @@ impl CpuWorker {
         }
         let start = Instant::now();
         let bias = layer.down_bias.as_deref();
-        product(model.level, rows, &self.inner, width, &layer.down, bias, &mut self.x, stride, Into::Add);
+        product(
+            model.level,
+            rows,
+            &self.inner,
+            width,
+            &layer.down,
+            bias,
+            &mut self.x,
+            stride,
+            Into::Add,
+            &mut self.rounded,
+        );
         self.clock.products += start.elapsed();
     }
 }
@@ -409,10 +517,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{
-        Precision,
-        generate::{slots::Part, tensor::TensorWorker},
-    };
+    use crate::generate::{slots::Part, tensor::TensorWorker};
 
     const MODELS: [&str; 5] =
         ["llama-tied-llama3rope", "llama-untied", "mistral-window", "qwen2-biases", "qwen3-norms"];

@@ -3,24 +3,75 @@
 //! Every output is one chain of fused multiply-adds over the inputs in their order, so it does not depend on the other
 //! rows of the batch, on where the row stands in it, or on the processor. libtorch's products promise nothing of
 //! the kind. Packed once, the weights are read in the order in which they are used.
+//!
+//! In bf16 weights and inputs are rounded to it, two of them make one 32-bit lane, and a lane's two products are added to
+//! an f32 sum by one instruction, where the processor has it. Elsewhere the rounded numbers are multiplied as f32, which
+//! can differ in the last place.
 
-use super::simd::{Floats, LANES, Vector, multiversion};
+use super::simd::{Floats, LANES, Level, Vector, has_bf16, multiversion};
+use crate::Precision;
 
 /// Output columns of a panel.
 pub(crate) const PANEL: usize = 2 * LANES;
 
 /// A weight matrix [outputs, inputs], as panels of 32 outputs: [outputs / 32, inputs, 32], with zeros to fill the last.
+/// In pairs the panels are [outputs / 32, inputs / 2, 32], the lower half of a lane for the input with the even index.
 pub(crate) struct Packed {
     data: Floats,
     inputs: usize,
     outputs: usize,
+    form: Form,
+}
+
+/// What is in the lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Floats,
+    /// f32 lanes that hold numbers rounded to bf16.
+    Rounded,
+    /// Two bf16 numbers to a lane.
+    Pairs,
+}
+
+/// The bits of `x` rounded to bf16, to the nearest, ties to even. Infinities and NaN are not looked after.
+fn bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16
 }
 
 impl Packed {
     /// Packs rows of `weights` [_, inputs]: `rows[o]` names the row that makes output `o`, `None` an output that is 0;
     /// `columns[i]` the column that input `i` meets, `None` an input that is ignored.
-    pub(crate) fn new(weights: &[f32], width: usize, rows: &[Option<usize>], columns: &[Option<usize>]) -> Self {
-        let (outputs, inputs) = (rows.len().next_multiple_of(PANEL), columns.len());
+    pub(crate) fn new(
+        precision: Precision,
+        weights: &[f32],
+        width: usize,
+        rows: &[Option<usize>],
+        columns: &[Option<usize>],
+    ) -> Self {
+        let form = match precision {
+            Precision::F32 => Form::Floats,
+            Precision::Bf16 if has_bf16() => Form::Pairs,
+            Precision::Bf16 => Form::Rounded,
+        };
+        let outputs = rows.len().next_multiple_of(PANEL);
+        if form == Form::Pairs {
+            let inputs = columns.len().next_multiple_of(2);
+            let mut data = Floats::zeros(outputs * inputs / 2);
+            for (panel, rows) in data.chunks_exact_mut(inputs / 2 * PANEL).zip(rows.chunks(PANEL)) {
+                for (o, row) in rows.iter().enumerate() {
+                    let Some(row) = row else { continue };
+                    let row = &weights[row * width..(row + 1) * width];
+                    let at = |column: Option<&Option<usize>>| column.copied().flatten().map_or(0, |c| bf16(row[c]));
+                    for (pair, columns) in columns.chunks(2).enumerate() {
+                        let bits = at(columns.first()) | at(columns.get(1)) << 16;
+                        panel[pair * PANEL + o] = f32::from_bits(bits);
+                    }
+                }
+            }
+            return Packed { data, inputs, outputs, form };
+        }
+        let inputs = columns.len();
         let mut data = Floats::zeros(outputs * inputs);
         for (panel, rows) in data.chunks_exact_mut(inputs * PANEL).zip(rows.chunks(PANEL)) {
             for (o, row) in rows.iter().enumerate() {
@@ -28,12 +79,14 @@ impl Packed {
                 let row = &weights[row * width..(row + 1) * width];
                 for (i, column) in columns.iter().enumerate() {
                     if let Some(column) = column {
-                        panel[i * PANEL + o] = row[*column];
+                        let rounded = form == Form::Rounded;
+                        panel[i * PANEL + o] =
+                            if rounded { f32::from_bits(bf16(row[*column]) << 16) } else { row[*column] };
                     }
                 }
             }
         }
-        Packed { data, inputs, outputs }
+        Packed { data, inputs, outputs, form }
     }
 
     /// Outputs, rounded up to whole panels: the least width of a row of output.
@@ -43,6 +96,17 @@ impl Packed {
 
     /// Copies the weights of one output: a token's embedding, where the embedding matrix is the output matrix.
     pub(crate) fn row(&self, output: usize, to: &mut [f32]) {
+        if self.form == Form::Pairs {
+            let size = PANEL * self.inputs / 2;
+            let panel = &self.data[output / PANEL * size..][..size];
+            for (to, weights) in to.chunks_mut(2).zip(panel.chunks_exact(PANEL)) {
+                let bits = weights[output % PANEL].to_bits();
+                for (to, bits) in to.iter_mut().zip([bits << 16, bits & 0xFFFF_0000]) {
+                    *to = f32::from_bits(bits);
+                }
+            }
+            return;
+        }
         let panel = &self.data[output / PANEL * PANEL * self.inputs..][..PANEL * self.inputs];
         for (to, weights) in to.iter_mut().zip(panel.chunks_exact(PANEL)) {
             *to = weights[output % PANEL];
@@ -192,12 +256,7 @@ unsafe fn product_body<V: Vector>(
     }
 }
 multiversion! {
-    /// out = x Wᵀ (+ bias) for `count` rows, or out += it. Rows lie `x_stride` and `out_stride` floats apart; a row of
-    /// `out` and the bias have at least `weights.outputs()` floats.
-    ///
-    /// # Panics
-    /// When a slice is too short.
-    pub(crate) fn product(
+    fn product_of_floats(
         count: usize,
         x: &[f32],
         x_stride: usize,
@@ -207,6 +266,149 @@ multiversion! {
         out_stride: usize,
         into: Into,
     ) = product_body
+}
+
+/// `R` rows of pairs against one panel of pairs.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn tile_of_pairs<const R: usize>(
+    x: *const f32,
+    x_stride: usize,
+    panel: *const f32,
+    pairs: usize,
+    bias: *const f32,
+    out: *mut f32,
+    out_stride: usize,
+    into: Into,
+) {
+    use std::arch::x86_64::{
+        __m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
+        _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+    // SAFETY: the caller gives R rows of `pairs` lanes, a panel of `pairs` times 32 lanes, and R rows of 32 floats, on a
+    // processor with the instructions; the transmutations are between 512-bit registers.
+    unsafe {
+        let pair = |register| std::mem::transmute::<std::arch::x86_64::__m512i, __m512bh>(register);
+        let mut acc: [[__m512; 2]; R] = [[_mm512_setzero_ps(); 2]; R];
+        for k in 0..pairs {
+            let low = pair(_mm512_loadu_si512(panel.add(k * PANEL).cast()));
+            let high = pair(_mm512_loadu_si512(panel.add(k * PANEL + LANES).cast()));
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = pair(_mm512_set1_epi32((*x.add(r * x_stride + k)).to_bits() as i32));
+                acc[0] = _mm512_dpbf16_ps(acc[0], low, a);
+                acc[1] = _mm512_dpbf16_ps(acc[1], high, a);
+            }
+        }
+        for (r, acc) in acc.iter().enumerate() {
+            for (c, acc) in acc.iter().enumerate() {
+                let at = out.add(r * out_stride + c * LANES);
+                let mut y = *acc;
+                if !bias.is_null() {
+                    y = _mm512_add_ps(y, _mm512_loadu_ps(bias.add(c * LANES)));
+                }
+                if into == Into::Add {
+                    y = _mm512_add_ps(y, _mm512_loadu_ps(at));
+                }
+                _mm512_storeu_ps(at, y);
+            }
+        }
+    }
+}
+
+/// [`product`] for pairs: `x` [count, pairs] holds two bf16 numbers to a lane.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn product_of_pairs(
+    count: usize,
+    x: &[f32],
+    weights: &Packed,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    out_stride: usize,
+    into: Into,
+) {
+    let (pairs, outputs) = (weights.inputs / 2, weights.outputs);
+    assert!(x.len() >= count * pairs && (count == 0 || out.len() >= (count - 1) * out_stride + outputs));
+    assert!(bias.is_none_or(|b| b.len() >= outputs));
+    for (p, panel) in weights.data.chunks_exact(pairs * PANEL).enumerate() {
+        let bias = bias.map_or(std::ptr::null(), |b| b[p * PANEL..].as_ptr());
+        let mut row = 0;
+        // SAFETY: the assertions give every tile whole rows in, whole panels out; this function's features are the tile's.
+        macro_rules! run {
+            ($n:literal) => {{
+                unsafe {
+                    let (x, out) = (x.as_ptr().add(row * pairs), out.as_mut_ptr().add(row * out_stride + p * PANEL));
+                    tile_of_pairs::<$n>(x, pairs, panel.as_ptr(), pairs, bias, out, out_stride, into);
+                }
+                row += $n;
+            }};
+        }
+        while count - row >= 12 {
+            run!(12);
+        }
+        if count - row >= 8 {
+            run!(8);
+        }
+        if count - row >= 4 {
+            run!(4);
+        }
+        if count - row >= 2 {
+            run!(2);
+        }
+        if count - row == 1 {
+            run!(1);
+        }
+        debug_assert_eq!(row, count);
+    }
+}
+
+/// out = x Wᵀ (+ bias) for `count` rows, or out += it. Rows lie `x_stride` and `out_stride` floats apart; a row of
+/// `out` and the bias have at least `weights.outputs()` floats. `rounded` is scratch for inputs in bf16.
+///
+/// # Panics
+/// When a slice is too short.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn product(
+    level: Level,
+    count: usize,
+    x: &[f32],
+    x_stride: usize,
+    weights: &Packed,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    out_stride: usize,
+    into: Into,
+    rounded: &mut Floats,
+) {
+    match weights.form {
+        Form::Floats => product_of_floats(level, count, x, x_stride, weights, bias, out, out_stride, into),
+        Form::Rounded => {
+            let width = weights.inputs;
+            rounded.grow(count * width);
+            for (to, from) in rounded.chunks_exact_mut(width).zip(x.chunks(x_stride)).take(count) {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = f32::from_bits(bf16(*from) << 16);
+                }
+            }
+            product_of_floats(level, count, rounded, width, weights, bias, out, out_stride, into);
+        }
+        Form::Pairs => {
+            let width = weights.inputs / 2;
+            rounded.grow(count * width);
+            for (to, from) in rounded.chunks_exact_mut(width).zip(x.chunks(x_stride)).take(count) {
+                for (to, from) in to.iter_mut().zip(from.chunks(2)) {
+                    let high = from.get(1).map_or(0, |x| bf16(*x));
+                    *to = f32::from_bits(bf16(from[0]) | high << 16);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: weights are packed in pairs only where `has_bf16` found the instructions.
+            unsafe {
+                product_of_pairs(count, rounded, weights, bias, out, out_stride, into);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -237,14 +439,15 @@ mod tests {
             count in 1usize..30, inputs in 1usize..70, outputs in 1usize..70, seed: u64, add: bool,
         ) {
             let (x, w, b) = (noise(count * inputs, seed), noise(outputs * inputs, seed ^ 1), noise(outputs, seed ^ 2));
-            let packed = Packed::new(&w, inputs, &every(outputs), &every(inputs));
+            let packed = Packed::new(Precision::F32, &w, inputs, &every(outputs), &every(inputs));
             let stride = packed.outputs();
             let mut bias = b.clone();
             bias.resize(stride, 0.0);
             let into = if add { Into::Add } else { Into::Set };
             let run = |level, rows: &[f32], count| {
                 let mut out = vec![0.5; count * stride];
-                product(level, count, rows, inputs, &packed, Some(&bias), &mut out, stride, into);
+                let scratch = &mut Floats::default();
+                product(level, count, rows, inputs, &packed, Some(&bias), &mut out, stride, into, scratch);
                 out
             };
             let together = run(Level::detect(), &x, count);
@@ -260,6 +463,43 @@ mod tests {
                     let exact: f64 = row.iter().zip(&w[o * inputs..]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                     let exact = exact + f64::from(b[o]) + if add { 0.5 } else { 0.0 };
                     prop_assert!((exact - f64::from(alone[o])).abs() < 1e-5 * (inputs as f64).sqrt().max(1.0) * 2.0);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn bf16_products_are_those_of_rounded_numbers_whatever_the_company(
+            count in 1usize..30, inputs in 1usize..70, outputs in 1usize..70, seed: u64, add: bool,
+        ) {
+            let (x, w, b) = (noise(count * inputs, seed), noise(outputs * inputs, seed ^ 1), noise(outputs, seed ^ 2));
+            let packed = Packed::new(Precision::Bf16, &w, inputs, &every(outputs), &every(inputs));
+            let stride = packed.outputs();
+            let mut bias = b.clone();
+            bias.resize(stride, 0.0);
+            let into = if add { Into::Add } else { Into::Set };
+            let run = |rows: &[f32], count| {
+                let (mut out, scratch) = (vec![0.5; count * stride], &mut Floats::default());
+                product(Level::detect(), count, rows, inputs, &packed, Some(&bias), &mut out, stride, into, scratch);
+                out
+            };
+            let round = |x: f32| f64::from(f32::from_bits(bf16(x) << 16));
+            let together = run(&x, count);
+            let mut row_of_weights = vec![0.0; inputs];
+            packed.row(outputs - 1, &mut row_of_weights);
+            let last = &w[(outputs - 1) * inputs..];
+            prop_assert!(row_of_weights.iter().zip(last).all(|(a, b)| f64::from(*a) == round(*b)));
+            for r in 0..count {
+                let row = &x[r * inputs..(r + 1) * inputs];
+                let alone = run(row, 1);
+                prop_assert!(alone.iter().zip(&together[r * stride..]).all(|(a, b)| a.to_bits() == b.to_bits()));
+                for o in 0..outputs {
+                    let exact: f64 = row.iter().zip(&w[o * inputs..]).map(|(a, b)| round(*a) * round(*b)).sum();
+                    let exact = exact + f64::from(b[o]) + if add { 0.5 } else { 0.0 };
+                    prop_assert!((exact - f64::from(alone[o])).abs() < 2e-5 * (inputs as f64).sqrt().max(1.0));
                 }
             }
         }

@@ -4,10 +4,10 @@
 //! values are kept once (`slots`). Rows enter and leave at every pass (`schedule`); draws of one prompt that have
 //! drawn the same tokens so far are one row.
 //!
-//! Two backends compute the passes. On a CPU in f32 it is our own code (`cpu`), in which a row's result depends on its
-//! text alone: the answer to a draw is the same to the last bit whatever the batch, its order, the number of threads, and
-//! whether its prefix was shared. On a GPU, and in bf16, it is libtorch (`tensor`), where the same holds up to rounding: a
-//! draw that falls on the very border between two tokens can come out differently in another batch.
+//! Two backends compute the passes. On a CPU it is our own code (`cpu`), in which a row's result depends on its text
+//! alone: the answer to a draw is the same to the last bit whatever the batch, its order, the number of threads, and
+//! whether its prefix was shared. On a GPU it is libtorch (`tensor`), where the same holds up to rounding: a draw that
+//! falls on the very border between two tokens can come out differently in another batch.
 
 mod attention;
 mod batch;
@@ -119,7 +119,7 @@ struct Loaded {
 impl Loaded {
     fn new(model: Model, config: Arc<ModelConfig>, prompting: Prompting) -> Self {
         let precision = match &model {
-            Model::Cpu { .. } => Precision::F32,
+            Model::Cpu { model, .. } => model.precision(),
             Model::Tensors { model, .. } => model.precision(),
         };
         let weights = config.card(precision).parameters * precision.bytes();
@@ -152,7 +152,7 @@ impl TorchGenerator {
     /// When libtorch does not give the weights.
     pub fn set_model(&mut self, model: CausalLm, prompting: Prompting) -> crate::Result<ModelCard> {
         let card = model.card();
-        if model.device() == Device::Cpu && model.precision() == Precision::F32 {
+        if model.device() == Device::Cpu {
             let config = Arc::clone(model.config());
             let rope = RopeTable::new(&config, Device::Cpu)?;
             let model = Model::Cpu { model: Arc::new(CpuModel::new(&model)?), rope, spare: Mutex::default() };

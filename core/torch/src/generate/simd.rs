@@ -49,6 +49,19 @@ impl Level {
     }
 }
 
+/// Whether the processor multiplies pairs of bf16 numbers.
+pub(crate) fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Lanes of a [`Vector`].
 pub(crate) const LANES: usize = 16;
 
