@@ -289,7 +289,7 @@ fn pairwise_counts_both_orders() {
     ];
     let file = lines(scratch.path(), "pairs.jsonl", &pairs);
     let arguments =
-        ["pairwise", "--pairs", path(&file), "--model", "M2", "--baseline", "M1", "--fit", "l2=1", "--judge", "me"];
+        ["pairwise", "--pairs", path(&file), "--model", "M2", "--baseline", "M1", "--fit", "l2=1", "--judge-name", "me"];
     let found = report(arguments);
     assert_near(&found["win_rate"]["value"], 2.5 / 4.0, 1e-12);
     assert_near(&found["strict_win_rate"]["value"], 0.5, 1e-12);
@@ -311,7 +311,7 @@ fn judge_agrees_on_pairs_and_scores() {
     let pairs =
         [pair(1, "first", "first"), pair(2, "second", "first"), pair(3, "tie", "first"), pair(4, "first", "tie")];
     let pairs = lines(scratch.path(), "pairs.jsonl", &pairs);
-    let found = report(["judge", "--pairs", path(&pairs), "--judge", "mine", "--reference", "people"]);
+    let found = report(["judge", "--pairs", path(&pairs), "--judge-name", "mine", "--reference", "people"]);
     let sets = found["pairs"].as_array().unwrap();
     assert_eq!((&sets[0]["chosen_by"], &sets[1]["chosen_by"]), (&json!("reference"), &json!("judge")));
     assert_near(&sets[0]["ties_half"]["value"], 0.5, 1e-12);
@@ -327,7 +327,7 @@ fn judge_agrees_on_pairs_and_scores() {
     assert_near(&found["spearman"]["value"], 1.0, 1e-12);
     assert_near(&found["kendall"]["value"], 1.0, 1e-12);
     assert_near(&found["pairs"][1]["ties_half"]["value"], 1.0, 1e-12);
-    assert!(words(["judge", "--scores", path(&scores), "--judge", "mine"]).contains("mine against reference"));
+    assert!(words(["judge", "--scores", path(&scores), "--judge-name", "mine"]).contains("mine against reference"));
     refuses(["judge"], &["--scores", "--pairs", "--run"]);
     refuses(["judge", "--scores", path(&scores), "--pairs", path(&pairs)], &["cannot be used with"]);
 }
@@ -355,7 +355,7 @@ fn bias_is_split_by_scores_and_lengths() {
         json!({ "prompt": "q", "score": null }),
     ];
     let scores = lines(scratch.path(), "scores.jsonl", &scores);
-    let found = report(["bias", "--verdicts", path(&verdicts), "--scores", path(&scores), "--judge", "mine"]);
+    let found = report(["bias", "--verdicts", path(&verdicts), "--scores", path(&scores), "--judge-name", "mine"]);
     assert_near(&found["position"]["first_equal"]["value"], 1.0, 1e-12);
     assert_near(&found["position"]["first_different"]["value"], 0.5, 1e-12);
     assert_near(&found["length"]["longer_wins"]["value"], 0.75, 1e-12);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use metareward_api::Message;
 
-pub use eval::{AlpacaArgs, ArenaArgs, BiasArgs, EvalArgs, EvalCommand, JudgeArgs, MtBenchArgs, PairwiseArgs};
+pub use eval::{AlpacaArgs, ArenaArgs, BiasArgs, EvalArgs, EvalCommand, JudgeArgs, LiveArgs, MtBenchArgs, PairwiseArgs};
 pub use plugin::{
     CheckArgs, InfoArgs, Language, LimitArgs, ListArgs, NewArgs, PinArgs, PluginArgs, PluginCommand, RateArgs,
     TrustArgs,

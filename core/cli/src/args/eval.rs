@@ -1,5 +1,7 @@
 //! What can be typed after `eval`.
 
+mod live;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,6 +11,8 @@ use metareward_eval::{
     arena::{self, ArenaOptions},
     judge,
 };
+
+pub use live::LiveArgs;
 
 /// `metareward eval`.
 #[derive(Debug, Args)]
@@ -60,8 +64,15 @@ impl DrawArgs {
 pub struct AlpacaArgs {
     /// AlpacaEval's annotations of one model: JSON or JSON lines with instruction, output_1, output_2, preference. Several
     /// files, of as many models, must hold the same instructions in the same order; each gets a report.
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present = "outputs", num_args = 1..)]
     pub annotations: Vec<PathBuf>,
+    /// Without annotations: the model's outputs, for --judge to annotate. JSON or JSON lines with instruction, output,
+    /// generator.
+    #[arg(long, value_name = "FILE", requires_all = ["baseline_outputs", "judge"], conflicts_with = "annotations")]
+    pub outputs: Option<PathBuf>,
+    /// The outputs that they are compared with, for the same instructions in the same order.
+    #[arg(long, value_name = "FILE", requires = "outputs")]
+    pub baseline_outputs: Option<PathBuf>,
     /// The model's name in the tables, where the annotations have another one. With several files one name for each, in
     /// their order.
     #[arg(long)]
@@ -92,6 +103,9 @@ pub struct AlpacaArgs {
     /// Intervals.
     #[command(flatten)]
     pub draws: DrawArgs,
+    /// A judge that is asked.
+    #[command(flatten)]
+    pub live: LiveArgs,
 }
 
 /// A published version of Arena-Hard.
@@ -119,15 +133,19 @@ pub enum Drawn {
 pub struct ArenaArgs {
     /// Judgments by one judge: JSON lines with question_id or uid, model and two games, the anchor's answer as A in the
     /// first and as B in the second.
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required_unless_present = "questions", num_args = 1..)]
     pub judgments: Vec<PathBuf>,
+    /// Without judgments: the questions, for --judge to compare every model's --answers with the anchor's. JSON lines with
+    /// question_id and turns, or uid and prompt.
+    #[arg(long, value_name = "FILE", requires_all = ["answers", "judge"], conflicts_with = "judgments")]
+    pub questions: Option<PathBuf>,
     /// The model that all are compared with.
     #[arg(long, value_name = "MODEL")]
     pub anchor: String,
     /// The statistic of this version.
     #[arg(long, value_enum, value_name = "VERSION", default_value = "0.1")]
     pub statistic: ArenaVersion,
-    /// The models' answers, for their mean lengths.
+    /// The models' answers, for their mean lengths and for --judge.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub answers: Vec<PathBuf>,
     /// How many times a strong win (`A>>B`) counts.
@@ -142,6 +160,9 @@ pub struct ArenaArgs {
     /// Seed of the draws: the same seed gives the same intervals.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// A judge that is asked.
+    #[command(flatten)]
+    pub live: LiveArgs,
 }
 
 impl ArenaArgs {
@@ -164,14 +185,21 @@ impl ArenaArgs {
 #[derive(Debug, Args)]
 pub struct MtBenchArgs {
     /// Single-answer ratings: JSON lines with question_id, model, turn, and score or judgment.
-    #[arg(long, value_name = "FILE")]
-    pub ratings: PathBuf,
-    /// The questions, for their categories: JSON lines with question_id, category.
+    #[arg(long, value_name = "FILE", required_unless_present = "answers")]
+    pub ratings: Option<PathBuf>,
+    /// The questions, for their categories and for --judge: JSON lines with question_id, category, turns.
     #[arg(long, value_name = "FILE")]
     pub questions: Option<PathBuf>,
+    /// Without ratings: the models' answers, for --judge to rate both turns of. JSON lines with question_id, model_id,
+    /// choices.
+    #[arg(long, value_name = "FILE", num_args = 1.., requires_all = ["questions", "judge"], conflicts_with = "ratings")]
+    pub answers: Vec<PathBuf>,
     /// Intervals.
     #[command(flatten)]
     pub draws: DrawArgs,
+    /// A judge that is asked.
+    #[command(flatten)]
+    pub live: LiveArgs,
 }
 
 /// `metareward eval pairwise`.
@@ -179,7 +207,7 @@ pub struct MtBenchArgs {
 pub struct PairwiseArgs {
     /// JSON lines with prompt, model_output, baseline_output, model_first, baseline_first. The last two are the judge's
     /// choices with the model's and with the baseline's output shown first: `first`, `second`, `tie`, or null where there is
-    /// none.
+    /// none, which --judge is asked for.
     #[arg(long, value_name = "FILE")]
     pub pairs: PathBuf,
     /// The model's name.
@@ -188,15 +216,15 @@ pub struct PairwiseArgs {
     /// Name of what it is compared with.
     #[arg(long, default_value = "baseline")]
     pub baseline: String,
-    /// The judge's name.
-    #[arg(long, default_value = "judge")]
-    pub judge: String,
     /// How the fit at equal lengths is held back: `none`, `cv` (L1, its strength by cross-validation), `l1=S` or `l2=S`.
     #[arg(long, value_name = "PENALTY", value_parser = penalty, default_value = "cv")]
     pub fit: Regularization,
     /// Intervals.
     #[command(flatten)]
     pub draws: DrawArgs,
+    /// A judge that is asked.
+    #[command(flatten)]
+    pub live: LiveArgs,
 }
 
 /// Who chose the pairs of a file.
@@ -222,27 +250,28 @@ impl From<ChosenBy> for judge::ChosenBy {
 #[command(group = clap::ArgGroup::new("source").required(true).args(["scores", "pairs", "run"]))]
 pub struct JudgeArgs {
     /// JSON lines with prompt, judge, reference: both scores of one answer. Each side's pairs are its best and its worst
-    /// answer to a prompt.
+    /// answer to a prompt. Where judge is missing, --judge rates the answer under output from 1 to 10.
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
-    /// JSON lines with prompt, judge, reference: both choices, `first`, `second` or `tie`.
+    /// JSON lines with prompt, judge, reference: both choices, `first`, `second` or `tie`. Where judge is missing, --judge
+    /// compares the answers under first and second in both orders.
     #[arg(long, value_name = "FILE")]
     pub pairs: Option<PathBuf>,
     /// A run folder: each of its models as a judge of the held-out answers, against the oracle.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["judge", "reference"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["judge", "judge_name", "reference"])]
     pub run: Option<PathBuf>,
     /// Who chose the pairs as one to prefer and one to reject; by default both views are shown.
     #[arg(long, value_enum, requires = "pairs")]
     pub chosen_by: Option<ChosenBy>,
-    /// The judge's name.
-    #[arg(long, default_value = "judge")]
-    pub judge: String,
     /// Name of whom it is compared with.
     #[arg(long, default_value = "reference")]
     pub reference: String,
     /// Intervals.
     #[command(flatten)]
     pub draws: DrawArgs,
+    /// A judge that is asked.
+    #[command(flatten)]
+    pub live: LiveArgs,
 }
 
 /// `metareward eval bias`.
@@ -251,27 +280,28 @@ pub struct JudgeArgs {
 pub struct BiasArgs {
     /// JSON lines with prompt, choice, scores, lengths, own, reference; all but the prompt may be null or left out. Choices
     /// and own are `first` or `second`, by the place in which it was shown, or `tie`; scores and lengths are two numbers.
+    /// Where choice is missing, --judge compares the answers under first and second as they are shown.
     #[arg(long, value_name = "FILE")]
     pub verdicts: Option<PathBuf>,
     /// JSON lines with prompt, score, length: what the judge gave single answers. A score of null could not be read; the
-    /// length may be left out.
+    /// length may be left out. With --judge, a missing score is asked for: the answer under output, from 1 to 10.
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
     /// A run folder: the judge and meta-judge of every iteration.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["verdicts", "scores", "judge", "length_unit", "full_points"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["verdicts", "scores", "judge", "judge_name", "length_unit", "full_points"])]
     pub run: Option<PathBuf>,
-    /// The judge's name.
-    #[arg(long, default_value = "judge")]
-    pub judge: String,
     /// What the file's lengths are counted in.
     #[arg(long, value_name = "UNIT", default_value = "characters")]
     pub length_unit: String,
-    /// Top of the scale of the scores.
-    #[arg(long, value_name = "POINTS", default_value_t = 5.0)]
-    pub full_points: f64,
+    /// Top of the scale of the scores: by default 5, and 10 with --judge.
+    #[arg(long, value_name = "POINTS")]
+    pub full_points: Option<f64>,
     /// Intervals.
     #[command(flatten)]
     pub draws: DrawArgs,
+    /// A judge that is asked.
+    #[command(flatten)]
+    pub live: LiveArgs,
 }
 
 /// Reads how a fit is held back.

@@ -6,9 +6,11 @@ use metareward_eval::{
         Allow, AlpacaReport, Anchors, Annotations, Difficulties, FitOptions, Leaderboard, WeightTable, fit_annotations,
         predict,
     },
+    ask::AskToCompare,
+    live::Sheet,
 };
 
-use super::failure;
+use super::{Judged, failure, live, source};
 use crate::{
     args::AlpacaArgs,
     failure::{Code, Failure},
@@ -26,21 +28,37 @@ struct Tables {
 ///
 /// # Errors
 /// When a file has another form, files do not belong together, or a table does not know a model.
-pub fn reports(args: &AlpacaArgs) -> Result<Vec<AlpacaReport>, Failure> {
-    let (files, names) = (args.annotations.len(), args.name.len());
+pub fn reports(args: &AlpacaArgs) -> Result<Judged<AlpacaReport>, Failure> {
+    let (files, names) = (args.annotations.len().max(1), args.name.len());
     if names > 0 && names != files {
         let wrong = Failure::new(Code::Input, format!("--name was given {names} times for {files} files"));
         return Err(wrong.hint("give one name for each file, in their order, or none"));
     }
     let allow = Allow { missing_preferences: args.allow_missing, empty_outputs: args.allow_empty };
     let read = |path: &std::path::PathBuf| Annotations::read(path, allow).map_err(refused);
-    let annotations: Vec<Annotations> = args.annotations.iter().map(read).collect::<Result<_, _>>()?;
+    let tables = tables(args).map_err(failure)?;
+    let mut asked = None;
+    let annotations: Vec<Annotations> = match (&args.outputs, &args.baseline_outputs) {
+        (Some(outputs), Some(baseline)) => {
+            let (outputs, baseline) = (source(outputs)?, source(baseline)?);
+            let ask = AskToCompare::three_labels().map_err(failure)?;
+            let (model, against) =
+                ((outputs.0.as_str(), outputs.1.as_str()), (baseline.0.as_str(), baseline.1.as_str()));
+            let sheet = Sheet::alpaca(model, against, args.allow_empty, &ask).map_err(refused)?;
+            let (filled, of_judge) = live::judge(sheet, &args.live)?;
+            asked = Some(of_judge);
+            // What the judge did not say is counted, and no reason to refuse the rest.
+            let allow = Allow { missing_preferences: true, ..allow };
+            vec![Annotations::from_json(&outputs.0, &filled.lines(), allow).map_err(refused)?]
+        }
+        _ => args.annotations.iter().map(read).collect::<Result<_, _>>()?,
+    };
     for others in annotations.iter().skip(1) {
         others.check_order(&annotations[0]).map_err(failure)?;
     }
-    let tables = tables(args).map_err(failure)?;
     let names = args.name.iter().map(|name| Some(name.as_str())).chain(std::iter::repeat(None));
-    annotations.iter().zip(names).map(|(file, name)| report(file, name, &tables, args).map_err(refused)).collect()
+    let reports = annotations.iter().zip(names).map(|(file, name)| report(file, name, &tables, args).map_err(refused));
+    Ok((reports.collect::<Result<_, _>>()?, asked))
 }
 
 fn tables(args: &AlpacaArgs) -> Result<Tables, EvalError> {

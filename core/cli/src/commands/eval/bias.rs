@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use metareward_api::{Judgment, PromptId, Unreadable, Winner};
 use metareward_eval::{
     Bootstrap, Choice, Groups,
-    bias::{BiasReport, Scored, Shown, parse_failures, read_scored, read_shown, saturation},
+    ask::{AskToCompare, AskToRate},
+    bias::{BiasReport, Scored, Shown, parse_failures, saturation, scored_from_json, shown_from_json},
+    live::Sheet,
 };
 use metareward_runtime::{Place, RunError, RunReader};
 
-use super::failure;
+use super::{Judged, failure, live::Asked, name, own_file};
 use crate::{
     args::BiasArgs,
     commands::table::full_points,
@@ -58,7 +60,7 @@ impl Seen {
 ///
 /// # Errors
 /// When a file has another form, or no iteration of a run has been judged.
-pub fn reports(args: &BiasArgs) -> Result<Vec<BiasReport>, Failure> {
+pub fn reports(args: &BiasArgs) -> Result<Judged<BiasReport>, Failure> {
     let bootstrap = args.draws.bootstrap();
     if let Some(folder) = &args.run {
         let reader = RunReader::open(folder).map_err(experiment::failure)?;
@@ -75,23 +77,34 @@ pub fn reports(args: &BiasArgs) -> Result<Vec<BiasReport>, Failure> {
         if reports.is_empty() {
             return Err(Failure::new(Code::Input, format!("{}: no iteration has been judged yet", folder.display())));
         }
-        return Ok(reports);
+        return Ok((reports, None));
     }
-    if !args.full_points.is_finite() {
+    let full_points = args.full_points.unwrap_or(if args.live.is_asked() { 10.0 } else { 5.0 });
+    if !full_points.is_finite() {
         return Err(Failure::new(Code::Input, "--full-points must be a finite number"));
     }
     let mut seen = Seen::default();
+    if args.live.is_asked() && args.verdicts.is_some() && args.scores.is_some() {
+        let message = "a judge is asked about --verdicts or about --scores, not about both at once";
+        return Err(Failure::new(Code::Input, message));
+    }
+    let mut asked: Option<Asked> = None;
     if let Some(path) = &args.verdicts {
-        for (prompt, group) in read_shown(path).map_err(failure)?.iter() {
+        let sheet = |file: &str, text: &str| Sheet::verdicts(file, text, &AskToCompare::three_labels()?);
+        let (file, text) = own_file(path, &args.live, sheet, &mut asked, |filled| filled.lines())?;
+        for (prompt, group) in shown_from_json(&file, &text).map_err(failure)?.iter() {
             group.iter().for_each(|shown| seen.compare(prompt, *shown, "no choice could be read"));
         }
     }
     if let Some(path) = &args.scores {
-        for Scored { prompt, score, length } in read_scored(path).map_err(failure)? {
+        let sheet = |file: &str, text: &str| Sheet::scores(file, text, &AskToRate::new()?);
+        let (file, text) = own_file(path, &args.live, sheet, &mut asked, |filled| filled.lines())?;
+        for Scored { prompt, score, length } in scored_from_json(&file, &text).map_err(failure)? {
             seen.score(&prompt, score, length, "no score could be read");
         }
     }
-    Ok(vec![seen.report(&args.judge, args.full_points, &args.length_unit, &bootstrap)])
+    let judge = name(&args.live, asked.as_ref());
+    Ok((vec![seen.report(&judge, full_points, &args.length_unit, &bootstrap)], asked))
 }
 
 /// Judgments of answers with the answers' lengths, and verdicts on judgments with the scores that these give and their

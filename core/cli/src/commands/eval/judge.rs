@@ -2,12 +2,14 @@
 
 use metareward_eval::{
     LengthUnit,
-    judge::{ChosenBy, JudgeReport, read_pairs, read_scores},
+    ask::{AskToCompare, AskToRate},
+    judge::{ChosenBy, JudgeReport, pairs_from_json, scores_from_json},
+    live::Sheet,
     measure,
 };
 use metareward_runtime::RunReader;
 
-use super::failure;
+use super::{Judged, failure, live::Asked, name, own_file};
 use crate::{
     args::JudgeArgs,
     commands::table::full_points,
@@ -19,21 +21,32 @@ use crate::{
 ///
 /// # Errors
 /// When a file has another form, or a run has no judge's scores beside an oracle's.
-pub fn reports(args: &JudgeArgs) -> Result<Vec<JudgeReport>, Failure> {
+pub fn reports(args: &JudgeArgs) -> Result<Judged<JudgeReport>, Failure> {
     let bootstrap = args.draws.bootstrap();
-    let (judge, reference) = (args.judge.as_str(), args.reference.as_str());
+    let reference = args.reference.as_str();
+    let mut asked: Option<Asked> = None;
     if let Some(path) = &args.scores {
-        let scores = read_scores(path).map_err(failure)?;
-        return Ok(vec![JudgeReport::from_scores(judge, reference, &scores, &bootstrap)]);
+        let sheet = |file: &str, text: &str| Sheet::judge_scores(file, text, &AskToRate::new()?);
+        let (file, text) = own_file(path, &args.live, sheet, &mut asked, |filled| filled.judged_lines())?;
+        let scores = scores_from_json(&file, &text).map_err(failure)?;
+        return Ok((
+            vec![JudgeReport::from_scores(&name(&args.live, asked.as_ref()), reference, &scores, &bootstrap)],
+            asked,
+        ));
     }
     if let Some(path) = &args.pairs {
-        let pairs = read_pairs(path).map_err(failure)?;
+        let sheet = |file: &str, text: &str| Sheet::judge_pairs(file, text, &AskToCompare::three_labels()?);
+        let (file, text) = own_file(path, &args.live, sheet, &mut asked, |filled| filled.judged_lines())?;
+        let pairs = pairs_from_json(&file, &text).map_err(failure)?;
         let views = match args.chosen_by {
             Some(who) => vec![who.into()],
             None => vec![ChosenBy::Reference, ChosenBy::Judge],
         };
         let sets: Vec<_> = views.into_iter().map(|who| (who, pairs.clone())).collect();
-        return Ok(vec![JudgeReport::from_pairs(judge, reference, &sets, &bootstrap)]);
+        return Ok((
+            vec![JudgeReport::from_pairs(&name(&args.live, asked.as_ref()), reference, &sets, &bootstrap)],
+            asked,
+        ));
     }
     let Some(folder) = &args.run else { return Err(Failure::new(Code::Input, "give --scores, --pairs or --run")) };
     let reader = RunReader::open(folder).map_err(experiment::failure)?;
@@ -47,5 +60,5 @@ pub fn reports(args: &JudgeArgs) -> Result<Vec<JudgeReport>, Failure> {
             "a run has them once a model is evaluated, if its task has an oracle and evaluation.judge_prompts is not 0",
         ));
     }
-    Ok(reports)
+    Ok((reports, None))
 }
