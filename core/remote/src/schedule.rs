@@ -127,7 +127,9 @@ impl Server {
         if now >= self.paused_until || self.pauses == 0 {
             self.pauses = self.pauses.saturating_add(1);
         }
-        let end = now + wait.unwrap_or_else(|| options.backoff.wait(who, self.pauses));
+        // A server that says 0 is not asked in a loop.
+        let least = |wait: Duration| wait.max(options.backoff.first / 2);
+        let end = now + wait.map_or_else(|| options.backoff.wait(who, self.pauses), least);
         self.paused_until = self.paused_until.max(end);
         self.patience_ends.get_or_insert(now + options.patience);
     }
