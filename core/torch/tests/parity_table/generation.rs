@@ -11,7 +11,7 @@ use metareward_torch::{
     logprobs::text_logprob,
     train::{TorchTrainer, TrainerOptions},
 };
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     models::{Model, json, version},
@@ -113,6 +113,13 @@ pub fn rows(models: &[Model]) -> Vec<Row> {
         let mut company =
             row("draws in other batches, orders, threads, without sharing", "alone", "answers that differ", 0.0);
         let mut batched = row("log-probability of an answer, in a batch", "alone", "log-probability per token", 1e-5);
+        // Both the best token's logit and the chosen one's may be off.
+        let mut half = row(
+            "greedy text in bf16: the chosen token's logit below the best",
+            "our bf16 logits, which the rows above compare",
+            "what eager and sdpa differ",
+            2.0,
+        );
         for model in models.iter().filter(|model| model.architecture() == architecture) {
             let cases = model.expected["greedy"].as_array().unwrap();
             let requests: Vec<GenerationRequest> = cases
@@ -133,12 +140,44 @@ pub fn rows(models: &[Model]) -> Vec<Row> {
                 fast.equal(&at, on_cpu[0] == theirs);
                 slow.equal(&at, on_tensors[0] == theirs);
             }
+            in_half_precision(model, &requests, &mut half);
             in_company(model, &mut company);
             log_probabilities(model, &mut batched);
         }
-        rows.extend([fast, slow, company, batched]);
+        rows.extend([fast, slow, half, company, batched]);
     }
     rows
+}
+
+/// Rounding decides between tokens that are nearly equal, so texts may differ: every token must be nearly the best.
+fn in_half_precision(model: &Model, requests: &[GenerationRequest], row: &mut Row) {
+    let loaded = CausalLm::load(&model.folder, Device::Cpu, Precision::Bf16).unwrap();
+    let prompting = Prompting::read(&model.folder, loaded.config(), TemplateDate::default()).unwrap();
+    // Few tokens: the longer a text, the likelier one in it is special and leaves none.
+    let short = |request: &GenerationRequest| self::request(request.messages.clone(), vec![greedy(10)]);
+    // Contexts of thousands are left to the rows in f32: they take a while.
+    let fits = |request: &&GenerationRequest| request.messages[0].content.len() < 3000;
+    let requests: Vec<GenerationRequest> = requests.iter().filter(fits).map(short).collect();
+    let found = run(&mut engine(model, EngineConfig { precision: Precision::Bf16, ..config() }), &requests);
+    let allowed = &model.expected["eager_against_sdpa"];
+    let allowed = ["bf16", "bf16_long"].map(|what| allowed[what].as_f64().unwrap()).into_iter().fold(0.05, f64::max);
+    for (request, found) in requests.iter().zip(&found) {
+        let prompt = prompting.prompt(&request.messages).unwrap().ids;
+        let mut answer = prompting.tokenizer().encode(&found[0].text).unwrap();
+        // Which special token came cannot be told.
+        if answer.len() != found[0].tokens as usize {
+            continue;
+        }
+        if found[0].finish == Finish::EndOfTurn {
+            answer.push(prompting.end_ids()[0]);
+        }
+        let ids: Vec<i64> = prompt.iter().chain(&answer).copied().collect();
+        let logits = tch::no_grad(|| loaded.logits(&Tensor::from_slice(&ids[..ids.len() - 1]).unsqueeze(0)).unwrap());
+        let logits = logits.get(0).narrow(0, prompt.len() as i64 - 1, answer.len() as i64).to_kind(Kind::Float);
+        let chosen = logits.gather(1, &Tensor::from_slice(&answer).unsqueeze(1), false).squeeze_dim(1);
+        let below = logits.amax([1_i64].as_slice(), false) - chosen;
+        row.add(&model.name, below.max().double_value(&[]) / allowed);
+    }
 }
 
 fn in_company(model: &Model, row: &mut Row) {
