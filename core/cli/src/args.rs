@@ -37,6 +37,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Log-probability of a completion, in sum and per token.
     Logprobs(LogprobsArgs),
+    /// Show a preference pair token by token: prompt, chosen, rejected, end of the turn, and what is trained on.
+    Tokens(TokensArgs),
     /// Make the small model that an experiment starts from, as its `seed-model.toml` says.
     SeedModel(SeedModelArgs),
     /// Print the table of a run that has finished, or of the part that is there.
@@ -162,6 +164,23 @@ pub struct LogprobsArgs {
     /// Where and how to compute.
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// `metareward tokens`.
+#[derive(Debug, Args)]
+pub struct TokensArgs {
+    /// Model folder, or a model id on the Hugging Face hub.
+    #[arg(long)]
+    pub model: String,
+    /// JSON or JSONL with `prompt`, `chosen` and `rejected` as TRL reads them, or a shard of a run's pairs.
+    #[arg(long, value_name = "FILE")]
+    pub pair: PathBuf,
+    /// Which pair of the file, from 1.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub record: usize,
+    /// Longest sequence in tokens, as `train.max_length`; what is cut off is marked.
+    #[arg(long, value_name = "TOKENS")]
+    pub max_length: Option<usize>,
 }
 
 /// Where and how to compute.

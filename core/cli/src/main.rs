@@ -73,6 +73,7 @@ fn run(cli: &Cli, logs: &Logs) -> Result<ExitCode, Failure> {
         Command::Plan(args) => commands::plan::run(args, cli.json),
         Command::Generate(args) => commands::generate::run(args, cli.json),
         Command::Logprobs(args) => commands::logprobs::run(args, cli.json),
+        Command::Tokens(args) => commands::tokens::run(args, cli.json),
         Command::SeedModel(args) => commands::seed_model::run(args, cli.json, logs),
         Command::Table(args) => commands::table::run(args, cli.json),
         Command::Report(args) => commands::report::run(args, cli.json),

@@ -12,3 +12,4 @@ pub mod report;
 pub mod run;
 pub mod seed_model;
 pub mod table;
+pub mod tokens;
