@@ -16,8 +16,10 @@
 mod adamw;
 mod batch;
 mod encode;
+mod encoded;
 mod fitted;
 mod head;
+mod memory;
 mod native;
 mod parameters;
 mod run;
@@ -28,7 +30,11 @@ mod trainable;
 mod trunk;
 mod worker;
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use metareward_api::{
     EngineError, Example, Progress, SequenceLogProb, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
@@ -36,10 +42,10 @@ use metareward_api::{
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-pub use self::schedule::learning_rate;
 use self::{
     adamw::AdamW,
     encode::Encoder,
+    encoded::Encoded,
     fitted::{fitted, no_room},
     native::NativeWorker,
     parameters::Layout,
@@ -49,6 +55,10 @@ use self::{
     trainable::Trainable,
     trunk::Trunk,
     worker::{TensorWorker, Unit, Worker},
+};
+pub use self::{
+    memory::{Load, Memory, training_memory},
+    schedule::learning_rate,
 };
 use crate::{DeviceChoice, Precision, chat::TemplateDate, error::TorchError, model::CausalLm, prompting::Prompting};
 
@@ -100,15 +110,42 @@ impl Default for TrainerOptions {
 }
 
 /// The [`Trainer`] on libtorch.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct TorchTrainer {
     options: TrainerOptions,
+    measuring: Option<Measuring>,
+}
+
+/// A model that log-probabilities are measured with. It stays between calls, which come shard by shard.
+struct Measuring {
+    stamp: Stamp,
+    encoder: Encoder,
+    team: Team,
+    intra_op: i32,
+}
+
+/// A model folder as it was read: its files with their sizes and times, and what the encoder depends on.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    files: Vec<(PathBuf, u64, Option<SystemTime>)>,
+    max_length: u32,
+}
+
+fn stamp(folder: &Path, max_length: u32) -> Result<Stamp, TorchError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|_| TorchError::model(folder, "there is no such folder"))? {
+        let found = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)));
+        let (path, metadata) = found.map_err(|error| TorchError::io(folder, &error))?;
+        files.push((path, metadata.len(), metadata.modified().ok()));
+    }
+    files.sort();
+    Ok(Stamp { files, max_length })
 }
 
 impl TorchTrainer {
     /// A trainer that uses the machine as `options` say.
     pub fn new(options: TrainerOptions) -> Self {
-        Self { options }
+        Self { options, measuring: None }
     }
 
     fn load(&self, folder: &Path) -> Result<CausalLm, TorchError> {
@@ -120,6 +157,26 @@ impl TorchTrainer {
         let limit = i64::from(max_length).min(model.config().context);
         let prompting = Prompting::read(folder, model.config(), self.options.date)?;
         Ok(Encoder::new(prompting, usize::try_from(limit).unwrap_or(0)))
+    }
+
+    /// The model in `folder`, ready to measure with.
+    fn measuring(&self, folder: &Path, max_length: u32, stamp: Stamp) -> Result<Measuring, EngineError> {
+        let model = self.load(folder)?;
+        let encoder = self.encoder(folder, &model, max_length)?;
+        let native = self.native(&model);
+        let (workers, intra_op) = self.threads(&model, native);
+        let nothing = Layout::empty();
+        let workers = (0..workers)
+            .map(|_| {
+                Ok(if native {
+                    Worker::Native(Box::new(NativeWorker::new(&model, &nothing, false, self.options.activation_bytes)?))
+                } else {
+                    let trunk = Trunk::new(model.share()?, &nothing, Vec::new(), false);
+                    Worker::Tensors(TensorWorker::new(trunk, &nothing))
+                })
+            })
+            .collect::<Result<Vec<_>, TorchError>>()?;
+        Ok(Measuring { stamp, encoder, team: Team::new(workers, intra_op), intra_op })
     }
 
     /// Whether our own kernels compute a job of all weights on `model`.
@@ -175,31 +232,22 @@ impl Trainer for TorchTrainer {
         max_length: u32,
         watch: &dyn Watch,
     ) -> Result<Vec<SequenceLogProb>, EngineError> {
-        let model = self.load(folder)?;
-        let encoder = self.encoder(folder, &model, max_length)?;
-        let native = self.native(&model);
-        let (workers, intra_op) = self.threads(&model, native);
-        let _intra_op = IntraOp::set(intra_op);
-        let nothing = Layout::empty();
-        let workers = (0..workers)
-            .map(|_| {
-                Ok(if native {
-                    Worker::Native(Box::new(NativeWorker::new(&model, &nothing, false, self.options.activation_bytes)?))
-                } else {
-                    Worker::Tensors(TensorWorker::new(
-                        Trunk::new(model.share()?, &nothing, Vec::new(), false),
-                        &nothing,
-                    ))
-                })
-            })
-            .collect::<Result<Vec<_>, TorchError>>()?;
-        let mut team = Team::new(workers, intra_op);
+        let stamp = stamp(folder, max_length)?;
+        if self.measuring.as_ref().is_none_or(|measuring| measuring.stamp != stamp) {
+            // The old model's memory is free before the new one's is taken.
+            self.measuring = None;
+            self.measuring = Some(self.measuring(folder, max_length, stamp)?);
+        }
+        let Some(Measuring { encoder, team, intra_op, .. }) = &mut self.measuring else {
+            return Err(EngineError::Machine("no model is loaded: this is a bug".to_owned()));
+        };
+        let _intra_op = IntraOp::set(*intra_op);
         let mut limit = self.options.measure_tokens;
         let mut results = Vec::with_capacity(examples.len());
         let mut tokens = 0;
         for window in examples.chunks(WINDOW) {
             let units = window.iter().map(|example| encoder.example(example)).collect::<Result<Vec<Unit>, _>>()?;
-            let found = fitted(&mut team, &units, &mut limit, |team, batches| {
+            let found = fitted(team, &units, &mut limit, |team, batches| {
                 let sums = team.run(batches.len(), &|| watch.stop(), |worker, index| {
                     let units: Vec<&Unit> = batches[index].iter().map(|&unit| &units[unit]).collect();
                     Ok(worker.log_probs(&units)?)
@@ -227,6 +275,7 @@ impl Trainer for TorchTrainer {
     /// As in [`Trainer`]. The state is one safetensors file, `state/training.safetensors`, of 12 bytes per trained parameter.
     fn train(&mut self, job: &TrainJob<'_>, watch: &dyn Watch) -> Result<TrainReport, EngineError> {
         check(job)?;
+        self.measuring = None;
         let folder = TrainingFolder::new(&job.folder);
         let opened = folder.open(&job.fingerprint)?;
         if opened.position.finished {
@@ -253,7 +302,7 @@ impl Trainer for TorchTrainer {
             job,
             watch,
             position: opened.position,
-            encoder,
+            encoder: Encoded::new(encoder, job.epochs.len()),
             adamw,
             gradient,
             trainable,

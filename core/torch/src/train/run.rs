@@ -10,7 +10,7 @@ use metareward_api::{EngineError, EpochReport, Progress, StepMetrics, TrainData,
 
 use super::{
     adamw::AdamW,
-    encode::Encoder,
+    encoded::Encoded,
     fitted::fitted,
     native,
     parameters::{Flat, clip, clip_factor, gradient_norm},
@@ -31,7 +31,7 @@ pub(crate) struct Run<'a> {
     pub watch: &'a dyn Watch,
     pub folder: TrainingFolder,
     pub position: Position,
-    pub encoder: Encoder,
+    pub encoder: Encoded,
     pub trainable: Trainable,
     pub adamw: AdamW,
     pub gradient: Flat,
@@ -87,15 +87,10 @@ impl Run<'_> {
     /// One optimizer step on the records `batch`.
     fn step(&mut self, epoch: usize, batch: &[u32]) -> Result<StepMetrics, Failure> {
         let step = self.position.step + 1;
-        let mut units = Vec::with_capacity(batch.len());
-        let mut truncated = Vec::new();
-        for &index in batch {
-            let unit = self.encoder.record(self.job.data, index).map_err(Failure::Engine)?;
-            if unit.sequences.iter().any(|sequence| sequence.truncated) {
-                truncated.push(index);
-            }
-            units.push(unit);
-        }
+        let units = self.encoder.records(self.job.data, batch, self.team.size()).map_err(Failure::Engine)?;
+        let cut = |unit: &Unit| unit.sequences.iter().any(|sequence| sequence.truncated);
+        let truncated: Vec<u32> =
+            batch.iter().zip(&units).filter(|(_, unit)| cut(unit)).map(|(index, _)| *index).collect();
         let settings = &self.job.settings;
         let objective = objective(self.job.data, &units);
         let native = self.team.native();
@@ -198,11 +193,7 @@ impl Run<'_> {
         let watch = self.watch;
         let mut total = Sums::default();
         for window in job.validation.chunks(VALIDATION_WINDOW) {
-            let units = window
-                .iter()
-                .map(|&index| self.encoder.record(job.data, index))
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(Failure::Engine)?;
+            let units = self.encoder.records(job.data, window, self.team.size()).map_err(Failure::Engine)?;
             let objective = objective(job.data, &units);
             let sums = fitted(&mut self.team, &units, &mut self.limit, |team, batches| {
                 let batches = chosen(&units, batches);

@@ -1,6 +1,6 @@
 //! Which tensors are trained: all weights, or low-rank adapters beside them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use metareward_api::{EngineError, TrainSettings};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     error::{Result, TorchError},
     model::{Adapter, CausalLm},
+    weights::Weights,
 };
 
 /// The trained tensors of a model: f32 masters, and what the forward pass reads.
@@ -67,6 +68,12 @@ impl Trainable {
             Kind::Float => None,
             kind => Some(layout.flat(Tensor::f_zeros([layout.length()], (kind, base.device()))?)?),
         };
+        // From here on the masters, or their rounded copy, are the weights: the folder's own need no memory any more.
+        let source = rounded.as_ref().unwrap_or(&masters);
+        let names = layout.slots().iter().map(|slot| slot.name.clone());
+        let views = source.views.iter().map(Tensor::f_detach).collect::<std::result::Result<Vec<_>, _>>()?;
+        let weights = Weights::from_tensors(names.zip(views).collect());
+        let base = CausalLm::new(Arc::clone(base.config()), weights, base.device(), base.precision())?;
         let mut trainable = Self { layout, masters, base, rounded, adapters: None };
         trainable.refresh()?;
         Ok(trainable)

@@ -14,6 +14,11 @@ use crate::{
 /// Logits held at a time: 16 MiB.
 const CHUNK: usize = 1 << 22;
 
+/// Logits that exist at a time for this many rows.
+pub(crate) fn logits(rows: u64, vocabulary: u64) -> u64 {
+    rows.min((CHUNK as u64 / vocabulary.max(1)).max(1)) * vocabulary
+}
+
 /// The projection of a micro-batch's active rows.
 pub(crate) struct Head<'a> {
     pub level: Level,

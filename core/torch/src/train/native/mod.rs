@@ -28,7 +28,8 @@ use self::{
     weights::{Model, Weight},
 };
 pub(crate) use self::{
-    tree::{Tree, micro_batches},
+    head::logits,
+    tree::{Tree, micro_batches, wanted},
     turns::Turns,
     update::{Update, gradient_norm, update},
 };

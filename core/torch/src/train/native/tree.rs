@@ -155,7 +155,7 @@ pub(crate) fn micro_batches(units: &[Vec<&Sequence>], limit: usize) -> Vec<Vec<u
         ends
     };
     let total: usize = after.iter().sum();
-    let wanted = (fill(limit).len() + 1).max((total / ENOUGH).min(PARALLEL));
+    let wanted = (fill(limit).len() + 1).max(wanted(total as u64) as usize);
     let (mut low, mut high) = (0, limit);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -181,6 +181,11 @@ const PARALLEL: usize = 8;
 
 /// Rows below which a micro-batch is not cut for the sake of cores.
 const ENOUGH: usize = 256;
+
+/// Micro-batches that a step of `rows` rows is cut into for the sake of cores.
+pub(crate) fn wanted(rows: u64) -> u64 {
+    (rows / ENOUGH as u64).min(PARALLEL as u64)
+}
 
 /// Rows that `unit` adds to a tree whose last unit is `before`.
 fn new_rows(before: Option<&[&Sequence]>, unit: &[&Sequence]) -> usize {

@@ -8,6 +8,7 @@ use crate::{
     model::CausalLm,
     rope::RopeTable,
     train::parameters::Layout,
+    weights::Weights,
 };
 
 /// A contiguous f32 tensor on the CPU, read where it lies.
@@ -77,6 +78,8 @@ pub(crate) struct Model {
     pub norm: Weight,
     /// `None` where the embeddings are the output matrix.
     pub head: Option<Weight>,
+    /// Keeps the mappings under the tensors.
+    _weights: Weights,
     rope: RopeTable,
     /// `[positions, width]`: cosines, then sines.
     turns: Vec<f32>,
@@ -136,6 +139,7 @@ impl Model {
             layers,
             norm: need("model.norm.weight")?,
             head: if config.tied { None } else { Some(need("lm_head.weight")?) },
+            _weights: model.weights().share(),
             rope: RopeTable::new(config, Device::Cpu)?,
             turns: Vec::new(),
         })

@@ -1,0 +1,146 @@
+//! Memory of training as predicted and as measured: the process's largest resident set.
+//!
+//! One test, alone in its process: the figure is the whole process's.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod train_support;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use metareward_api::{Message, PreferenceExample, TrainData, Trainer};
+use metareward_torch::{
+    DeviceChoice, Precision,
+    config::ModelConfig,
+    save::save_model,
+    train::{Load, TorchTrainer, TrainerOptions, training_memory},
+};
+use tch::{Device, Kind, Tensor};
+use train_support::{Dpo, Pairs, Steps, fixture, in_order, job, settings};
+
+/// A random model with the fixtures' tokenizer.
+fn model(folder: &Path, hidden: i64, inner: i64, layers: i64, vocabulary: i64) -> ModelConfig {
+    fs::create_dir_all(folder).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        fs::copy(fixture("sft-model").join(name), folder.join(name)).unwrap();
+    }
+    let text = fs::read_to_string(fixture("sft-model/config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let sizes = [
+        ("vocab_size", vocabulary),
+        ("hidden_size", hidden),
+        ("intermediate_size", inner),
+        ("num_hidden_layers", layers),
+        ("num_attention_heads", hidden / 64),
+        ("num_key_value_heads", hidden / 64),
+        ("max_position_embeddings", 512),
+        ("head_dim", 64),
+    ];
+    for (key, value) in sizes {
+        config[key] = value.into();
+    }
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let config = ModelConfig::read(folder).unwrap();
+    let tensor = |(name, shape): (String, Vec<i64>)| {
+        let options = (Kind::Float, Device::Cpu);
+        let tensor =
+            if shape.len() == 1 { Tensor::ones(&shape, options) } else { Tensor::randn(&shape, options) * 0.02 };
+        (name, tensor)
+    };
+    let tensors: BTreeMap<String, Tensor> = config.expected().into_iter().map(tensor).collect();
+    save_model(folder, folder, &tensors, Precision::F32).unwrap();
+    config
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+unsafe extern "C" {
+    fn malloc_trim(keep: usize) -> i32;
+}
+
+/// A figure of `/proc/self/status` in bytes; `None` where the system has none.
+fn status(name: &str) -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+fn words(seed: usize, count: usize) -> String {
+    (0..count).map(|i| format!("w{}", (seed * 31 + i * i * 7 + i) % 56)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn predicted_memory_is_within_a_tenth_of_what_is_measured() {
+    if fs::write("/proc/self/clear_refs", "5").is_err() {
+        println!("skipped: this system cannot set the largest resident set back");
+        return;
+    }
+    // Prompts share nothing: 5 + 60 tokens of the prompt, and two completions of 40 and the end.
+    let pairs: Vec<PreferenceExample> = (0..16)
+        .map(|index| PreferenceExample {
+            id: format!("p{index}"),
+            messages: vec![Message::user(format!("w{index} {}", words(index, 60)))],
+            chosen: format!("w1 {}", words(index + 100, 40)),
+            rejected: format!("w2 {}", words(index + 200, 40)),
+            reference_chosen: 0.0,
+            reference_rejected: 0.0,
+            weight: 1.0,
+        })
+        .collect();
+    let data = Pairs(pairs);
+    let dpo = Dpo { beta: 0.1 };
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |folder: &Path, checkpointing: bool| {
+        let options = TrainerOptions { device: DeviceChoice::Cpu, threads: 2, ..TrainerOptions::default() };
+        let settings = metareward_api::TrainSettings {
+            activation_checkpointing: checkpointing,
+            micro_batch_tokens: 1024,
+            max_length: 512,
+            ..settings()
+        };
+        let place = tempfile::tempdir().unwrap();
+        let data = TrainData::Preference { data: &data, optimizer: &dpo };
+        let mut job = job("sft-model", place.path(), data, in_order(16, 16, 1), settings);
+        job.model = folder.to_owned();
+        TorchTrainer::new(options).train(&job, &Steps::default()).unwrap();
+    };
+    let small = scratch.path().join("small");
+    model(&small, 64, 128, 1, 64);
+    run(&small, false);
+    let mut ratios = Vec::new();
+    for (hidden, inner, layers, vocabulary, checkpointing) in
+        [(256, 768, 4, 4096, false), (256, 768, 4, 4096, true), (384, 1024, 6, 8192, false)]
+    {
+        let folder = scratch.path().join(format!("{hidden}-{checkpointing}"));
+        let config = model(&folder, hidden, inner, layers, vocabulary);
+        // SAFETY: glibc's own function; it gives freed memory back, so that what is measured is not memory used before.
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        unsafe {
+            malloc_trim(0);
+        }
+        fs::write("/proc/self/clear_refs", "5").unwrap();
+        let before = status("VmRSS").unwrap();
+        run(&folder, checkpointing);
+        let measured = status("VmHWM").unwrap() - before;
+        // 64 + 5 tokens of the prompt and 2 · 42 of the completions, less the last one of each.
+        let load = Load {
+            precision: Precision::F32,
+            native: true,
+            step_tokens: 16 * (66 + 2 * 41),
+            predicting: 16 * 2 * 42,
+            micro_batch_tokens: 1024,
+            workers: 2,
+            checkpointing,
+        };
+        let predicted = training_memory(&config, &load);
+        let ratio = measured as f64 / predicted.total() as f64;
+        println!(
+            "hidden {hidden}, {layers} layers, vocabulary {vocabulary}, checkpointing {checkpointing}: state {:.0} MB, \
+             activations {:.0} MB, measured {:.0} MB = {ratio:.3} of what was predicted",
+            predicted.state as f64 / 1e6,
+            predicted.activations as f64 / 1e6,
+            measured as f64 / 1e6
+        );
+        ratios.push(ratio);
+    }
+    assert!(ratios.iter().all(|ratio| (0.9..1.1).contains(ratio)), "{ratios:?}");
+}
