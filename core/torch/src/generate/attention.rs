@@ -141,9 +141,8 @@ unsafe fn mix<V: Vector, const G: usize, const W: usize>(
             }
         }
         for (g, acc) in acc.iter().enumerate() {
-            let total = totals.map(|totals| V::splat(totals[g]));
             for (w, acc) in acc.iter().enumerate() {
-                let acc = total.map_or(*acc, |total| acc.div(total));
+                let acc = if let Some(totals) = totals { acc.div(V::splat(totals[g])) } else { *acc };
                 acc.store(out.add(g * width + w * LANES));
             }
         }
@@ -182,23 +181,26 @@ unsafe fn group<V: Vector, const G: usize>(
     // SAFETY: the caller gives every row its heads of queries and of output, keys and values in every slot of its path,
     // and G rows of scores; `shared` is a whole number of vectors within every path.
     unsafe {
-        let score_some = |row: &Row<'_>, r: usize, from: usize, to: usize| {
-            let (q, path) = (q.add(row.q + head * width), &row.path[from..to]);
-            let scores = scores.add(r * G * stride + from);
-            match width / LANES {
-                1 => score::<V, G, 1>(q, width, scale, keys, slot_stride, path, scores, stride),
-                2 => score::<V, G, 2>(q, width, scale, keys, slot_stride, path, scores, stride),
-                4 => score::<V, G, 4>(q, width, scale, keys, slot_stride, path, scores, stride),
-                _ => score::<V, G, 0>(q, width, scale, keys, slot_stride, path, scores, stride),
-            }
-        };
+        // Macros: a closure would be compiled without the vector instructions.
+        macro_rules! score_some {
+            ($row:expr, $r:expr, $from:expr, $to:expr) => {{
+                let (q, path) = (q.add($row.q + head * width), &$row.path[$from..$to]);
+                let scores = scores.add($r * G * stride + $from);
+                match width / LANES {
+                    1 => score::<V, G, 1>(q, width, scale, keys, slot_stride, path, scores, stride),
+                    2 => score::<V, G, 2>(q, width, scale, keys, slot_stride, path, scores, stride),
+                    4 => score::<V, G, 4>(q, width, scale, keys, slot_stride, path, scores, stride),
+                    _ => score::<V, G, 0>(q, width, scale, keys, slot_stride, path, scores, stride),
+                }
+            }};
+        }
         for from in (0..shared).step_by(BLOCK) {
             for (r, row) in rows.iter().enumerate() {
-                score_some(row, r, from, (from + BLOCK).min(shared));
+                score_some!(row, r, from, (from + BLOCK).min(shared));
             }
         }
         for (r, row) in rows.iter().enumerate() {
-            score_some(row, r, shared, row.path.len());
+            score_some!(row, r, shared, row.path.len());
             for g in 0..G {
                 let count = row.path.len();
                 let at = scores.add((r * G + g) * stride);
@@ -208,23 +210,25 @@ unsafe fn group<V: Vector, const G: usize>(
         let mut w = 0;
         while w < width {
             let two = width - w >= 2 * LANES;
-            let mix_some = |row: &Row<'_>, r: usize, from: usize, to: usize, totals: Option<&[f32]>| {
-                let weights = scores.add(r * G * stride + from).cast_const();
-                let (values, path) = (values.add(w), &row.path[from..to]);
-                let out = out.add(row.out + head * width + w);
-                if two {
-                    mix::<V, G, 2>(weights, stride, from == 0, totals, values, slot_stride, path, out, width);
-                } else {
-                    mix::<V, G, 1>(weights, stride, from == 0, totals, values, slot_stride, path, out, width);
-                }
-            };
+            macro_rules! mix_some {
+                ($row:expr, $r:expr, $from:expr, $to:expr, $totals:expr) => {{
+                    let weights = scores.add($r * G * stride + $from).cast_const();
+                    let (values, path) = (values.add(w), &$row.path[$from..$to]);
+                    let out = out.add($row.out + head * width + w);
+                    if two {
+                        mix::<V, G, 2>(weights, stride, $from == 0, $totals, values, slot_stride, path, out, width);
+                    } else {
+                        mix::<V, G, 1>(weights, stride, $from == 0, $totals, values, slot_stride, path, out, width);
+                    }
+                }};
+            }
             for from in (0..shared).step_by(BLOCK) {
                 for (r, row) in rows.iter().enumerate() {
-                    mix_some(row, r, from, (from + BLOCK).min(shared), None);
+                    mix_some!(row, r, from, (from + BLOCK).min(shared), None);
                 }
             }
             for (r, row) in rows.iter().enumerate() {
-                mix_some(row, r, shared, row.path.len(), Some(&totals[r * G..(r + 1) * G]));
+                mix_some!(row, r, shared, row.path.len(), Some(&totals[r * G..(r + 1) * G]));
             }
             w += if two { 2 * LANES } else { LANES };
         }
