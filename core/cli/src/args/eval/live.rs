@@ -7,7 +7,7 @@ use clap::Args;
 use crate::args::DeviceArgs;
 
 /// A judge that is asked for what the files lack.
-#[derive(Clone, Debug, Args)]
+#[derive(Debug, Args)]
 #[command(next_help_heading = "A judge that is asked now")]
 pub struct LiveArgs {
     /// The judge: `openai:URL` for any server with OpenAI's interface, `vllm:URL`, `sglang:URL` or `llama-cpp:URL`, or a
