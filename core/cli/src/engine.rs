@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use metareward_api::EngineError;
-use metareward_runtime::EngineSection;
+use metareward_runtime::{EngineSection, TrainSection};
 use metareward_torch::{
     DeviceChoice, Precision, TorchError,
+    config::ModelConfig,
     generate::{EngineConfig, TorchGenerator},
-    train::{TorchTrainer, TrainerOptions},
+    train::{Load, Memory, TorchTrainer, TrainerOptions, training_memory},
 };
 
 use crate::{
@@ -81,6 +82,29 @@ impl Settings {
             max_rows: self.batch_rows as usize,
             ..default
         }))
+    }
+
+    /// Memory of training all weights of the model in `folder` by `section`, its steps having `step_tokens` tokens.
+    ///
+    /// # Errors
+    /// When the folder holds no model, or a GPU was asked for and there is none.
+    pub fn training_memory(&self, folder: &Path, section: &TrainSection, step_tokens: u64) -> Result<Memory, Failure> {
+        let precision = self.precision(folder)?;
+        let on_cpu = matches!(self.device.resolve().map_err(torch_failure)?, tch::Device::Cpu);
+        let threads = match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64,
+            threads => u64::from(threads),
+        };
+        let load = Load {
+            precision,
+            native: on_cpu && precision == Precision::F32,
+            step_tokens,
+            predicting: step_tokens / 2,
+            micro_batch_tokens: section.micro_batch_tokens,
+            workers: if on_cpu { threads } else { 1 },
+            checkpointing: section.activation_checkpointing,
+        };
+        Ok(training_memory(&ModelConfig::read(folder).map_err(torch_failure)?, &load))
     }
 
     /// A trainer.

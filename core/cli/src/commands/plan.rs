@@ -1,6 +1,9 @@
 //! `metareward plan`: what a run will cost.
 
+use std::path::Path;
+
 use metareward_api::Generator;
+use metareward_runtime::{Experiment, Plan, Stage};
 
 use crate::{args::PlanArgs, engine, experiment, failure::Failure};
 
@@ -22,11 +25,37 @@ pub fn run(args: &PlanArgs, json: bool) -> Result<(), Failure> {
         }
         None => experiment.plan(None, None),
     };
-    let plan = plan.map_err(experiment::failure)?;
+    let mut plan = plan.map_err(experiment::failure)?;
+    if let Some(folder) = &folder {
+        add_activations(&mut plan, &experiment, folder)?;
+    }
     if json {
         println!("{}", serde_json::json!(plan));
     } else {
         print!("{plan}");
     }
+    Ok(())
+}
+
+/// Puts what a training step keeps of its forward passes on top of weights, gradient and moments.
+fn add_activations(plan: &mut Plan, experiment: &Experiment, folder: &Path) -> Result<(), Failure> {
+    let config = experiment.config();
+    let section = &config.train;
+    if section.lora.is_some() {
+        return Ok(());
+    }
+    let trainings = plan.stages.iter().filter(|cost| cost.stage == Stage::Training && cost.calls > 0);
+    let Some(longest) = trainings.map(|cost| cost.tokens_read.div_ceil(cost.calls)).max() else { return Ok(()) };
+    let pairs = section.batch_size.values().iter().copied().max().unwrap_or(1);
+    let settings = engine::Settings::of_section(&config.engine)?;
+    // config.json may be of a model that this engine does not know: the plan says the rest all the same.
+    let Ok(memory) = settings.training_memory(folder, section, u64::from(pairs) * 2 * longest) else { return Ok(()) };
+    plan.training_bytes = memory.total();
+    plan.assumptions.push(format!(
+        "training's memory is {:.2} GB of state and {:.2} GB of activations, both sides of {pairs} pairs of {longest} tokens a \
+         step counted in full; the process itself takes some 0.2 GB, on a GPU 0.5 GB",
+        memory.state as f64 / 1e9,
+        memory.activations as f64 / 1e9
+    ));
     Ok(())
 }
