@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use metareward_api::Message;
 
-pub use eval::{AlpacaArgs, ArenaArgs, BiasArgs, EvalArgs, EvalCommand, JudgeArgs, LiveArgs, MtBenchArgs, PairwiseArgs};
+pub use eval::{
+    AlpacaArgs, ArenaArgs, BiasArgs, EvalArgs, EvalCommand, JudgeArgs, LiveArgs, MtBenchArgs, PairwiseArgs,
+};
 pub use plugin::{
     CheckArgs, InfoArgs, Language, LimitArgs, ListArgs, NewArgs, PinArgs, PluginArgs, PluginCommand, RateArgs,
     TrustArgs,
@@ -31,6 +33,8 @@ pub struct Cli {
 pub enum Command {
     /// Run an experiment, or go on with one that was stopped.
     Run(RunArgs),
+    /// Run a grid of settings with several seeds each, sharing what they have in common, and compare them.
+    Sweep(SweepArgs),
     /// Say what a run will cost before it starts: calls, tokens, memory and disk per stage.
     Plan(PlanArgs),
     /// Let a model answer a prompt.
@@ -47,6 +51,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Set runs against the first one: the table, differences with intervals, settings that differ.
     Compare(TableArgs),
+    /// Write a run's records for other tools: TRL, AlpacaEval, Parquet, CSV.
+    Export(ExportArgs),
     /// List plugins, look at one, hold one to the laws of its kind, pin hashes, begin a new one.
     Plugin(PluginArgs),
     /// Rate players from a CSV of comparisons with any ranker.
@@ -83,6 +89,30 @@ pub struct RunArgs {
     /// is computed again.
     #[arg(long)]
     pub accept_changed_plugins: bool,
+}
+
+/// `metareward sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The experiment.
+    #[command(flatten)]
+    pub experiment: ExperimentArgs,
+    /// Keys with the values that they take in turn: `selector.actor.options.rho=0.0,0.4 meta_judge.pairs=true,false`. A list
+    /// is one value: `train.keep=[1,2],last`. Every combination is a cell; `seed=1,5` names seeds.
+    #[arg(value_name = "KEY=VALUE,VALUE")]
+    pub grid: Vec<String>,
+    /// Runs of every cell: the config's seed and those that follow it.
+    #[arg(long, value_name = "N")]
+    pub seeds: Option<u32>,
+    /// Folder under which sweep folders are made.
+    #[arg(long, default_value = "runs")]
+    pub runs: PathBuf,
+    /// The sweep's folder itself, instead of `<runs>/<name>-sweep`. A further grid in the same folder takes over what it can.
+    #[arg(long, short, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Only print the plan: the runs, and what they share.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `metareward plan`.
@@ -217,6 +247,36 @@ pub struct ReportArgs {
     /// The page. Without it: `report.html` in the first run's folder.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// `metareward export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The run folder.
+    pub run: PathBuf,
+    /// `trl`: preference pairs for DPOTrainer, with a script; `alpaca-eval`: answers to the held-out prompts per model;
+    /// `parquet` and `csv`: pairs, responses, judgments, verdicts and ratings as tables.
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// The folder for the files; by default `export-<format>` in the run folder.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Only this iteration, from 1; without it all, and what was measured on held-out prompts.
+    #[arg(long, value_name = "N")]
+    pub iteration: Option<u32>,
+}
+
+/// Formats of `metareward export`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// JSONL of TRL.
+    Trl,
+    /// JSON of AlpacaEval.
+    AlpacaEval,
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated values.
+    Csv,
 }
 
 /// `metareward table`.

@@ -15,12 +15,19 @@ use crate::{
 /// # Errors
 /// Whatever is wrong with the config.
 pub fn open(args: &ExperimentArgs) -> Result<Experiment, Failure> {
+    Experiment::open(&layers(args)?, metareward_builtin::registry).map_err(failure)
+}
+
+/// The config's layers: file, environment and `--set`.
+///
+/// # Errors
+/// When there is no such experiment.
+pub fn layers(args: &ExperimentArgs) -> Result<Layers, Failure> {
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("METAREWARD__"))
         .collect();
-    let layers = Layers { file: file(&args.experiment)?, variables, set: args.set.clone() };
-    Experiment::open(&layers, metareward_builtin::registry).map_err(failure)
+    Ok(Layers { file: file(&args.experiment)?, variables, set: args.set.clone(), cell: Vec::new() })
 }
 
 /// The experiment's TOML file.

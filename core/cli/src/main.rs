@@ -70,6 +70,7 @@ fn run(cli: &Cli, logs: &Logs) -> Result<ExitCode, Failure> {
         Command::Rate(args) => commands::rate::run(args, cli.json),
         Command::Eval(args) => commands::eval::run(args, cli.json),
         Command::Run(args) => commands::run::run(args, cli.json, logs),
+        Command::Sweep(args) => commands::sweep::run(args, cli.json, logs),
         Command::Plan(args) => commands::plan::run(args, cli.json),
         Command::Generate(args) => commands::generate::run(args, cli.json),
         Command::Logprobs(args) => commands::logprobs::run(args, cli.json),
@@ -77,6 +78,7 @@ fn run(cli: &Cli, logs: &Logs) -> Result<ExitCode, Failure> {
         Command::SeedModel(args) => commands::seed_model::run(args, cli.json, logs),
         Command::Table(args) => commands::table::run(args, cli.json),
         Command::Report(args) => commands::report::run(args, cli.json),
+        Command::Export(args) => commands::export::run(args, cli.json),
         Command::Compare(args) => commands::compare::run(args, cli.json),
         Command::Doctor => commands::doctor::run(cli.json),
     }

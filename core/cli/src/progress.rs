@@ -72,6 +72,7 @@ impl Show {
                 stage,
                 records,
                 reused,
+                shared,
                 shards,
                 tokens,
                 seconds,
@@ -79,10 +80,17 @@ impl Show {
                 statistics,
             } => {
                 self.replace_bar(None);
-                let kept = match reused {
-                    0 => String::new(),
-                    all if all == shards => ", all kept from before".to_owned(),
-                    some => format!(", {some} of {shards} shards kept from before"),
+                let kept = match (reused, shared) {
+                    (0, 0) => String::new(),
+                    (0, _) => ", taken over from another run".to_owned(),
+                    (all, 0) if all == shards => ", all kept from before".to_owned(),
+                    (some, 0) => format!(", {some} of {shards} shards kept from before"),
+                    (all, shared) if all == shards && all == shared => ", all taken over from another run".to_owned(),
+                    (some, shared) => {
+                        format!(
+                            ", {some} of {shards} shards kept from before, {shared} of them taken over from another run"
+                        )
+                    }
                 };
                 let speed = if *tokens > 0 && reused < shards {
                     format!(" in {} at {} tok/s", duration(*seconds), thousands(*tokens_per_second))

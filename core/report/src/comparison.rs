@@ -52,12 +52,21 @@ pub(crate) fn compare(
     if runs.len() < 2 {
         return Ok(None);
     }
-    let names = names(runs);
+    Ok(Some(compare_as(names(runs), runs, measured, options)?))
+}
+
+/// Compares runs by these names.
+pub(crate) fn compare_as(
+    names: Vec<String>,
+    runs: &[RunReader],
+    measured: &[Measurements],
+    options: &Options,
+) -> Result<Comparison, ReportError> {
     let mut texts = Vec::new();
     for run in runs {
         texts.push(held_out(run)?);
     }
-    let Some((first, others)) = texts.split_first() else { return Ok(None) };
+    let Some((first, others)) = texts.split_first() else { return Err(ReportError::NoRuns) };
     // One name for two questions would pair what does not belong together.
     let clash =
         |other: &BTreeMap<PromptId, String>| first.iter().any(|(id, text)| other.get(id).is_some_and(|o| o != text));
@@ -107,7 +116,7 @@ pub(crate) fn compare(
         };
         against.push(Against { name: name.clone(), shared_prompts, words });
     }
-    Ok(Some(Comparison { names, table, against, settings: settings(runs)? }))
+    Ok(Comparison { names, table, against, settings: settings(runs)? })
 }
 
 /// Names of experiments where they differ, else of folders; last with a number.

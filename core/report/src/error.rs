@@ -21,6 +21,20 @@ pub enum ReportError {
         /// What the system says.
         message: String,
     },
+    /// The run has no such iteration.
+    #[error("there is no iteration {wanted}; the run has {iterations}")]
+    NoIteration {
+        /// The one asked for.
+        wanted: u32,
+        /// How many the run has.
+        iterations: u32,
+    },
+    /// No finished stage holds what was to be exported.
+    #[error("{} holds nothing of this kind yet; run its experiment further, or choose another iteration", folder.display())]
+    NothingToExport {
+        /// The run folder.
+        folder: PathBuf,
+    },
     /// A record cannot be written as JSON: a bug.
     #[error("{what} cannot be put into the report: {message}")]
     Encode {

@@ -10,12 +10,14 @@
 
 mod comparison;
 mod error;
+pub mod export;
 mod figures;
 mod iteration;
 mod output;
 mod pack;
 mod page;
 mod records;
+mod sweep;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ pub use figures::{Categories, CategoryRow, EvaluationFigures, Figures, PlaceInde
 pub use iteration::{IterationFigures, LengthFigures, PositionBias, Quantiles, ScoreMatrix, ScoreRating};
 pub use pack::Entry;
 pub use records::{HeldOutRecords, ModelRecords, PromptRecords};
+pub use sweep::{CellTable, SweepCell, SweepComparison, sweep};
 pub use training::TrainingFigures;
 
 /// How a report is made.

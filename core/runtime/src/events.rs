@@ -1,7 +1,7 @@
 //! What happens in a run, for people and machines: [`Event`]s go to the [`Observer`], to events.jsonl and to TensorBoard.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -74,8 +74,11 @@ pub enum Event {
         stage: Stage,
         /// Its records.
         records: u64,
-        /// Shards taken over from before.
+        /// Shards that were there before, in this run or in another one.
         reused: u64,
+        /// Of these, the ones taken over from another run; of a training, 1 where its model was.
+        #[serde(default)]
+        shared: u64,
         /// Shards in all.
         shards: u64,
         /// Tokens computed.
@@ -136,7 +139,8 @@ pub(crate) struct Journal<'a> {
     observer: &'a dyn Observer,
     clock: fn() -> SystemTime,
     disk: Disk,
-    logs: Mutex<Logs>,
+    /// `None` where nothing is written down.
+    logs: Option<Mutex<Logs>>,
 }
 
 struct Logs {
@@ -172,11 +176,16 @@ impl<'a> Journal<'a> {
             File::options().append(true).create(true).open(&board).map_err(|error| RunError::io(&board, &error))?;
         disk.append(&mut board_file, &board, &tensorboard::header(started))?;
         let logs = Logs { events: (disk.open_log(&events)?, events), board: (board_file, board), failed: None };
-        Ok(Self { observer, clock, disk: disk.clone(), logs: Mutex::new(logs) })
+        Ok(Self { observer, clock, disk: disk.clone(), logs: Some(Mutex::new(logs)) })
     }
 
-    fn logs(&self) -> MutexGuard<'_, Logs> {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A journal that writes nothing down.
+    pub fn unwritten(observer: &'a dyn Observer, clock: fn() -> SystemTime) -> Self {
+        Self { observer, clock, disk: Disk::default(), logs: None }
+    }
+
+    fn logs(&self) -> Option<MutexGuard<'_, Logs>> {
+        self.logs.as_ref().map(|logs| logs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Seconds since 1970.
@@ -195,7 +204,7 @@ impl<'a> Journal<'a> {
             _ => {}
         }
         let time = self.now();
-        let mut guard = self.logs();
+        let Some(mut guard) = self.logs() else { return };
         let logs = &mut *guard;
         if logs.failed.is_some() {
             return;
@@ -223,6 +232,24 @@ impl<'a> Journal<'a> {
         logs.failed = written.err();
     }
 
+    /// Tells again of the training steps of another run, whose model is taken over: its curves belong to this run too.
+    pub fn retell_steps(&self, run: &Path, place: &Place) {
+        let text = fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+        let mut steps: Vec<(u32, Event)> = Vec::new();
+        for event in text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()) {
+            let step = match &event {
+                Event::Step { place: of, metrics, .. } if of == place => metrics.step,
+                _ => continue,
+            };
+            // A training that went on after a stop takes back what it repeats.
+            while steps.last().is_some_and(|(earlier, _)| *earlier >= step) {
+                steps.pop();
+            }
+            steps.push((step, event));
+        }
+        steps.iter().for_each(|(_, step)| self.tell(step));
+    }
+
     /// Tells of something that a person should know.
     pub fn warn(&self, place: Option<&Place>, message: impl Into<String>) {
         self.tell(&Event::Warning { place: place.cloned(), message: message.into() });
@@ -230,7 +257,7 @@ impl<'a> Journal<'a> {
 
     /// The first failure to write a log.
     pub fn failure(&self) -> Option<RunError> {
-        self.logs().failed.clone()
+        self.logs().and_then(|logs| logs.failed.clone())
     }
 
     /// An earlier failure to write a log, or a request to stop.
@@ -242,12 +269,12 @@ impl<'a> Journal<'a> {
     }
 
     fn must_stop(&self) -> bool {
-        self.observer.stop() || self.logs().failed.is_some()
+        self.observer.stop() || self.failure().is_some()
     }
 
     /// Makes the logs durable.
     pub fn flush(&self) {
-        let mut logs = self.logs();
+        let Some(mut logs) = self.logs() else { return };
         // Logs are for looking at: a run whose records are whole does not fail for them.
         let _ = logs.events.0.flush().and_then(|()| logs.events.0.sync_data());
         let _ = logs.board.0.flush();
@@ -313,6 +340,17 @@ fn scalars(event: &Event) -> Vec<(u64, String, f64)> {
     }
 }
 
+/// Where a shard comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Computed by this process.
+    Made,
+    /// In the run folder from before.
+    Kept,
+    /// Another run's.
+    TakenOver,
+}
+
 /// Eyes and hand of one stage inside the engine.
 pub(crate) struct StageWatch<'a> {
     pub journal: &'a Journal<'a>,
@@ -328,6 +366,8 @@ struct WatchState {
     shards: (u64, u64),
     /// Shards that this process did not have to compute.
     reused: u64,
+    /// Those of them that another run had, or its model.
+    shared: u64,
     /// Tokens of finished engine calls.
     tokens: u64,
     /// Of the engine call that is going on.
@@ -347,15 +387,21 @@ impl<'a> StageWatch<'a> {
     }
 
     /// One more shard is there.
-    pub fn shard(&self, reused: bool) {
+    pub fn shard(&self, origin: Origin) {
         {
             let mut state = self.state();
             state.shards.0 += 1;
-            state.reused += u64::from(reused);
+            state.reused += u64::from(origin != Origin::Made);
+            state.shared += u64::from(origin == Origin::TakenOver);
             state.tokens += state.current.tokens;
             state.current = Progress::default();
         }
         self.tell_progress();
+    }
+
+    /// The stage's model is another run's.
+    pub fn taken_over(&self) {
+        self.state().shared = 1;
     }
 
     fn tell_progress(&self) {
@@ -391,7 +437,7 @@ impl<'a> StageWatch<'a> {
     pub fn finish(&self, records: u64, statistics: Statistics) {
         let state = self.state();
         let tokens = state.tokens + state.current.tokens;
-        let (reused, shards) = (state.reused, state.shards.1);
+        let (reused, shared, shards) = (state.reused, state.shared, state.shards.1);
         drop(state);
         let seconds = self.journal.now() - self.started;
         self.journal.tell(&Event::StageFinished {
@@ -399,6 +445,7 @@ impl<'a> StageWatch<'a> {
             stage: self.stage,
             records,
             reused,
+            shared,
             shards,
             tokens,
             seconds,

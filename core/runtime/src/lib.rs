@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod batches;
+mod card;
 mod changes;
 pub mod config;
 mod error;
@@ -24,6 +25,7 @@ mod seeds;
 mod stages;
 mod statistics;
 mod store;
+mod sweep;
 mod tensorboard;
 
 pub use changes::{AcceptedChange, PluginChange, PluginIdentity};
@@ -44,3 +46,7 @@ pub use statistics::{
     ResponseStatistics, ScoreCount, Share, Statistics, TrainingStatistics, VerdictStatistics,
 };
 pub use store::{Disk, Fault, Model, ModelNote, Operation, Place, Records, RunReader, ShardRecord, Stage, StageRecord};
+pub use sweep::{
+    Axis, Cell, CellRecord, Ended, Grid, PlannedRun, State as RunState, Sweep, SweepFolder, SweepPlan, SweepRecord,
+    SweepRun,
+};

@@ -12,10 +12,11 @@ use metareward_api::{
 };
 use metareward_host::{HostError, Registry, Settings};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     AcceptedChange, Config, Disk, Event, Fingerprint, Layers, Loaded, Model, Observer, Place, Plan, PluginUse, Purpose,
-    RunError, Seeds, changes,
+    RunError, Seeds, Unobserved, card, changes,
     events::{Journal, seconds},
     fingerprint::model_fingerprint,
     iterate::{History, iterate},
@@ -26,9 +27,10 @@ use crate::{
         evaluate::{HeldOut, evaluate},
         examples::{self, ExampleCounts, Examples},
         prompts::{Pool, Prompts},
+        rehearsal::{NoEngine, Rehearsal, Rehearsed},
         train::{Data, Training, train},
     },
-    store::{FORMAT, Store},
+    store::{FORMAT, Neighbours, Store},
 };
 
 /// An experiment whose config is checked and whose plugins are made.
@@ -62,6 +64,9 @@ pub struct RunRequest<'a> {
     /// Goes on in a run folder that was made with other plugins: another name, version, form or hash. What depends on them
     /// is computed again; texts that were asked for in the same words stay.
     pub accept_changed_plugins: bool,
+    /// Folders of other runs. A shard or a model that this run needs, and that one of them has with the same
+    /// fingerprint, is linked or copied from there instead of computed. Runs with another `[engine]` are passed over.
+    pub share: Vec<PathBuf>,
 }
 
 /// run.json: what ran.
@@ -138,6 +143,19 @@ impl Experiment {
         self.loaded.config.model.path.as_ref().map(|path| self.loaded.folder.join(path))
     }
 
+    /// Refuses a `model.path` where there is no folder.
+    pub(crate) fn check_model_folder(&self) -> Result<(), RunError> {
+        match self.model_folder().filter(|folder| !folder.is_dir()) {
+            None => Ok(()),
+            Some(folder) => Err(RunError::BadValue {
+                place: self.loaded.place("model.path"),
+                key: "model.path".into(),
+                found: format!("{}, where there is no folder", folder.display()),
+                expected: "a model folder; `metareward seed-model` makes the quickstart's".into(),
+            }),
+        }
+    }
+
     /// Examples of the task, rendered with the rubric and the meta-judge of the first iteration: what a seed model is
     /// trained on, by its own seed.
     ///
@@ -194,10 +212,11 @@ impl Experiment {
         self.check_lengths(&pool, &card, engines.generator)?;
 
         let resumed = request.folder.join("run.json").exists();
-        let store = match store {
+        let mut store = match store {
             Some(store) => store,
             None => open()?,
         };
+        store.neighbours = Neighbours::of(&request.share, &request.folder, self.config());
         if self.config().store.check_disk && !resumed {
             let plan = plan::plan(&self.loaded, &self.plugins, &PlanModel::of_card(&card), Some(engines.generator))?;
             check_disk(&store.folder, plan.disk_bytes)?;
@@ -237,6 +256,7 @@ impl Experiment {
             in_generator: Some(model.folder.clone()),
             card,
             keys: Vec::new(),
+            rehearsal: None,
         };
         // A log that could not be written stops the engine, which then says no more than that it was stopped.
         let outcome = match all(&mut cx, pool, model) {
@@ -251,6 +271,44 @@ impl Experiment {
         }
         journal.flush();
         outcome.map(|models| RunOutcome { models })
+    }
+
+    /// Goes through the loop without computing: every stage with the fingerprints that tell where two runs are the same.
+    ///
+    /// # Errors
+    /// When the task cannot be made or refuses, or the pool of prompts is too small.
+    pub(crate) fn rehearse(&self) -> Result<Vec<Rehearsed>, RunError> {
+        let task = self.plugins.task.as_ref().map_err(Clone::clone)?;
+        let pool = Pool::draw(self.config(), task)?;
+        let section = &self.config().model;
+        let named = json!([self.model_folder(), section.id, section.revision]);
+        let model = Model { name: "seed".into(), folder: PathBuf::new(), fingerprint: Fingerprint::of(&named) };
+        let store = Store::nowhere();
+        let journal = Journal::unwritten(&Unobserved, || SystemTime::UNIX_EPOCH);
+        let mut cx = Context {
+            loaded: &self.loaded,
+            plugins: &self.plugins,
+            task,
+            store: &store,
+            journal: &journal,
+            generator: &mut NoEngine,
+            trainer: &mut NoEngine,
+            in_generator: None,
+            // Of the model, only its context counts in a fingerprint, and it is the model's as much as its name is.
+            card: ModelCard {
+                architecture: String::new(),
+                parameters: 0,
+                context: u32::MAX,
+                vocabulary: 0,
+                cache_bytes_per_token: 0,
+                layers: 0,
+                hidden: 0,
+            },
+            keys: Vec::new(),
+            rehearsal: Some(Rehearsal::default()),
+        };
+        all(&mut cx, pool, model)?;
+        Ok(cx.rehearsal.take().unwrap_or_default().stages)
     }
 
     /// Renders each template once, so that one that fails does so before anything is computed.
@@ -373,6 +431,7 @@ fn all(cx: &mut Context<'_>, pool: Pool, seed: Model) -> Result<Vec<Model>, RunE
                 },
             )?;
             models.push(sft.clone());
+            card::write(cx, &Place::Sft, &sft, &seed)?;
             sft
         }
     };
@@ -380,17 +439,21 @@ fn all(cx: &mut Context<'_>, pool: Pool, seed: Model) -> Result<Vec<Model>, RunE
     if let Some(held_out) = &mut held_out {
         evaluate(cx, held_out, &initial)?;
         if config.sft.enabled {
+            // Once more, with what was measured.
+            card::write(cx, &Place::Sft, &initial, &seed)?;
             evaluate(cx, held_out, &seed)?;
         }
     }
     let mut history = History { pool, initial: initial.clone(), pairs: Vec::new(), wins: PositionWins::default() };
     let mut model = initial;
     for t in 1..=config.iterations {
-        model = iterate(cx, t, &model, &mut history)?;
+        let made = iterate(cx, t, &model, &mut history)?;
+        let parent = std::mem::replace(&mut model, made);
         models.push(model.clone());
         if let Some(held_out) = &mut held_out {
             evaluate(cx, held_out, &model)?;
         }
+        card::write(cx, &Place::Iteration(t), &model, &parent)?;
     }
     Ok(models)
 }

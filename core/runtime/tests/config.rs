@@ -83,6 +83,7 @@ fn a_plan_needs_neither_weights_nor_prompts() {
             disk: metareward_runtime::Disk::default(),
             machine: std::collections::BTreeMap::new(),
             accept_changed_plugins: false,
+            share: Vec::new(),
         },
         metareward_runtime::Engines {
             generator: &mut scripted::ScriptedGenerator::new(100),

@@ -42,7 +42,9 @@ pub(crate) fn options() -> Options {
 pub(crate) fn failure(error: ReportError) -> Failure {
     match error {
         ReportError::Run(error) => experiment::failure(error),
-        ReportError::NoRuns => Failure::new(Code::Input, error),
+        ReportError::NoRuns | ReportError::NoIteration { .. } | ReportError::NothingToExport { .. } => {
+            Failure::new(Code::Input, error)
+        }
         ReportError::Write { .. } => Failure::new(Code::Machine, error),
         ReportError::Encode { .. } => Failure::new(Code::Bug, error),
     }

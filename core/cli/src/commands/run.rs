@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
-use metareward_runtime::{Config, Disk, Engines, RunReader, RunRequest};
+use metareward_runtime::{Config, Disk, Engines, Experiment, RunReader, RunRequest};
 use metareward_torch::libtorch_info;
 
 use crate::{args::RunArgs, commands::table, engine, experiment, failure::Failure, logging::Logs, progress::Show};
@@ -14,29 +14,51 @@ use crate::{args::RunArgs, commands::table, engine, experiment, failure::Failure
 pub fn run(args: &RunArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
     let experiment = experiment::open(&args.experiment)?;
     let config = experiment.config();
-    let located = experiment::model(&experiment)?;
-    let settings = engine::Settings::of_section(&config.engine)?;
+    let folder = args.run.clone().unwrap_or_else(|| default_folder(args, config));
+    let work_in =
+        Work { folder: folder.clone(), share: Vec::new(), accept_changed_plugins: args.accept_changed_plugins };
+    work(&experiment, work_in, json, logs)?;
+    let reader = RunReader::open(&folder).map_err(experiment::failure)?;
+    if config.evaluation.prompts > 0 {
+        table::show(&[reader], json)?;
+    }
+    Ok(())
+}
+
+/// Where a run's work is done, and with whom it is shared.
+pub(crate) struct Work {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// Folders of runs whose finished work is taken over where it is the same.
+    pub share: Vec<PathBuf>,
+    /// Goes on with other plugins than the folder was made with.
+    pub accept_changed_plugins: bool,
+}
+
+/// Runs an experiment with this machine's engines, showing what happens.
+///
+/// # Errors
+/// Whatever ends the run early; what was computed is kept.
+pub(crate) fn work(experiment: &Experiment, work: Work, json: bool, logs: &Logs) -> Result<(), Failure> {
+    let located = experiment::model(experiment)?;
+    let settings = engine::Settings::of_section(&experiment.config().engine)?;
     let mut generator = settings.generator(&located.folder)?;
     let mut trainer = settings.trainer(&located.folder)?;
-    let folder = args.run.clone().unwrap_or_else(|| default_folder(args, config));
     let mut machine = machine(&settings, &located.folder)?;
     machine.extend(located.revision.map(|revision| ("model revision".to_owned(), revision)));
     let show = Show::new(logs, json);
     let request = RunRequest {
-        folder: folder.clone(),
+        folder: work.folder,
         model: located.folder,
         observer: &show,
         clock: SystemTime::now,
         disk: Disk::default(),
         machine,
-        accept_changed_plugins: args.accept_changed_plugins,
+        accept_changed_plugins: work.accept_changed_plugins,
+        share: work.share,
     };
     let engines = Engines { generator: &mut generator, trainer: &mut trainer };
     experiment.run(&request, engines).map_err(experiment::failure)?;
-    let reader = RunReader::open(&folder).map_err(experiment::failure)?;
-    if config.evaluation.prompts > 0 {
-        table::show(&[reader], json)?;
-    }
     Ok(())
 }
 

@@ -23,6 +23,8 @@ pub struct Layers {
     pub variables: Vec<(String, String)>,
     /// `--set` arguments, each `key.of.section=value`.
     pub set: Vec<String>,
+    /// What a cell of a sweep sets, over all others: keys with values as TOML.
+    pub cell: Vec<(String, String)>,
 }
 
 /// A config whose values are checked, and the places they came from.
@@ -76,6 +78,9 @@ impl Layers {
                 message: "write it as section.key=value".into(),
             })?;
             figment = figment.merge(Layer::single(place, path.trim(), value.trim()));
+        }
+        for (key, value) in &self.cell {
+            figment = figment.merge(Layer::single(format!("grid argument {key}={value}"), key, value));
         }
         let config: Config = figment.extract().map_err(|error| named(&figment, error))?;
         let folder = self.file.parent().map(Path::to_owned).unwrap_or_default();

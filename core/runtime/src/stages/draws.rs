@@ -1,7 +1,8 @@
 //! From conversations and seeds to texts: the sampler's plan, what earlier shards hold already, the engine's answer.
 
 use metareward_api::{
-    Complete, EngineError, Generation, GenerationDraw, GenerationRequest, Guides, Message, Sampler, SamplerItem, Sampling,
+    Complete, EngineError, Generation, GenerationDraw, GenerationRequest, Guides, Message, Sampler, SamplerItem,
+    Sampling,
 };
 use serde_json::{Value, json};
 

@@ -11,6 +11,7 @@ pub(crate) mod pairs;
 pub(crate) mod prompts;
 pub(crate) mod rate;
 pub(crate) mod reference;
+pub(crate) mod rehearsal;
 pub(crate) mod respond;
 pub(crate) mod train;
 
@@ -20,10 +21,12 @@ use metareward_api::{Generator, ModelCard, Task, Trainer};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use rehearsal::Rehearsal;
+
 use crate::{
     Fingerprint, RunError,
     config::{Config, Loaded},
-    events::{Journal, StageWatch},
+    events::{Journal, Origin, StageWatch},
     plugins::{Bound, Plugins},
     seeds::Seeds,
     statistics::Statistics,
@@ -48,6 +51,8 @@ pub(crate) struct Context<'a> {
     pub card: ModelCard,
     /// Where the shard at hand holds generated texts: what each text depends on, in order.
     pub keys: Vec<TextKey>,
+    /// Where the loop goes through its stages and computes none: what it would compute.
+    pub rehearsal: Option<Rehearsal>,
 }
 
 impl Context<'_> {
@@ -72,6 +77,11 @@ impl Context<'_> {
     /// Runs a stage: takes over the shards that are there, makes the others, and writes down what they show.
     pub fn stage<W: Work>(&mut self, mut work: W) -> Result<StageRecord, RunError> {
         self.journal.check()?;
+        if let Some(mut rehearsal) = self.rehearsal.take() {
+            let rehearsed = rehearsal.stage(self, &work);
+            self.rehearsal = Some(rehearsal);
+            return rehearsed;
+        }
         let (place, stage) = (work.place().clone(), work.stage());
         let folder = self.store.stage_folder(&place, stage);
         let watch = StageWatch::begin(self.journal, &place, stage, work.shards() as u64);
@@ -79,30 +89,34 @@ impl Context<'_> {
         for index in 0..work.shards() {
             self.journal.check()?;
             let in_shard = |error: RunError| error.in_shard(&place, stage, index);
-            let dtype = &self.config().engine.dtype;
-            let key = json!({ "format": FORMAT, "stage": stage, "dtype": dtype, "key": work.key(self, index).map_err(in_shard)? });
-            let fingerprint = Fingerprint::of(&key);
+            let fingerprint = self.fingerprint(&work, index).map_err(in_shard)?;
             let found = shard::find(&self.store.disk, &folder, index, &fingerprint)?;
             if let Found::Damaged(path) = &found {
                 self.journal.warn(Some(&place), format!("{path} is damaged; it was set aside and is made anew"));
             }
-            let reused = matches!(found, Found::Whole(..));
-            let (record, records) = match found {
-                Found::Whole(record, records) => (record, records),
-                Found::Damaged(_) | Found::Nothing => {
+            let found = match found {
+                Found::Whole(record, records) => Some((record, records, Origin::Kept)),
+                Found::Damaged(_) | Found::Nothing => self
+                    .store
+                    .take_shard((&place, stage), index, &fingerprint)?
+                    .map(|(record, records)| (record, records, Origin::TakenOver)),
+            };
+            let (record, records, origin) = match found {
+                Some(found) => found,
+                None => {
                     self.keys.clear();
                     let records = work.compute(self, index, &watch).map_err(in_shard)?;
                     let keys = std::mem::take(&mut self.keys);
                     let record = shard::write(&self.store.disk, &folder, index, &fingerprint, &records, &keys)?;
-                    if !keys.is_empty() {
-                        texts::forget(&self.store.disk, &folder, index)?;
-                    }
-                    (record, records)
+                    (record, records, Origin::Made)
                 }
             };
+            if origin != Origin::Kept {
+                texts::forget(&self.store.disk, &folder, index)?;
+            }
             work.count(self, index, &records).map_err(in_shard)?;
             shards.push(record);
-            watch.shard(reused);
+            watch.shard(origin);
         }
         let records = shards.iter().map(|shard| shard.records).sum();
         let statistics = work.statistics();
@@ -112,6 +126,13 @@ impl Context<'_> {
         self.store.write_json(&folder.join("stage.json"), &record)?;
         watch.finish(records, statistics);
         Ok(record)
+    }
+
+    /// The fingerprint of everything that a shard depends on.
+    fn fingerprint<W: Work>(&self, work: &W, shard: usize) -> Result<Fingerprint, RunError> {
+        let dtype = &self.config().engine.dtype;
+        let key = work.key(self, shard)?;
+        Ok(Fingerprint::of(&json!({ "format": FORMAT, "stage": work.stage(), "dtype": dtype, "key": key })))
     }
 }
 

@@ -1,15 +1,12 @@
 //! Training the next model: the order of the examples, the trainer's call, the choice of a checkpoint, publication.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use metareward_api::{
     EngineError, Example, Optimizer, Pair, PairKind, PreferenceData, PreferenceExample, SftData, TrainData, TrainJob,
     TrainReport, TrainSettings,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Context,
@@ -24,7 +21,7 @@ use crate::{
     plugins::Bound,
     seeds::{Purpose, Seeds},
     statistics::{EpochStatistics, Statistics, TrainingStatistics},
-    store::{FORMAT, Model, Place, Stage, StageRecord, disk},
+    store::{FORMAT, Model, Place, Stage, StageRecord, disk, models},
 };
 
 /// One training run as the loop sees it.
@@ -125,14 +122,28 @@ fn hashes(shards: &[crate::ShardRecord]) -> Vec<&str> {
     shards.iter().map(|shard| shard.blake3.as_str()).collect()
 }
 
-/// Trains, or takes the model that this very training made before.
+/// Trains, or takes the model that this very training made before, in this run or in a neighbour.
 pub(crate) fn train(cx: &mut Context<'_>, training: &Training<'_>) -> Result<Model, RunError> {
     cx.journal.check()?;
     let keep = training.value(&training.section.keep)?;
     let fingerprint = training.fingerprint(cx, keep)?;
+    if let Some(rehearsal) = &mut cx.rehearsal {
+        return Ok(rehearsal.train(training, fingerprint));
+    }
     let target = cx.store.folder.join(training.place.folder()).join("model");
     let watch = StageWatch::begin(cx.journal, &training.place, Stage::Training, 0);
-    let note = match cx.store.find_model(&target, &fingerprint)? {
+    let checkpoints = cx.config().store.checkpoints;
+    let take = || {
+        cx.store.take_model(&training.place, &fingerprint, checkpoints, |run| {
+            watch.taken_over();
+            cx.journal.retell_steps(run, &training.place);
+        })
+    };
+    let found = match cx.store.find_model(&target, &fingerprint)? {
+        Some(note) => Some(note),
+        None => take()?,
+    };
+    let note = match found {
         Some(note) => note,
         None => {
             let (report, statistics) = run(cx, training, keep, &fingerprint, &watch)?;
@@ -155,7 +166,7 @@ pub(crate) fn train(cx: &mut Context<'_>, training: &Training<'_>) -> Result<Mod
         statistics: statistics.clone(),
     };
     let folder = cx.store.stage_folder(&training.place, Stage::Training);
-    if cx.config().store.checkpoints == Checkpoints::Kept && owns(&folder, &record.fingerprint) {
+    if checkpoints == Checkpoints::Kept && models::owns(&folder, &record.fingerprint) {
         // The model is published and needs none of these; what it is linked to stays.
         for path in disk::entries(&folder)?.into_iter().filter(|path| path.is_dir()) {
             cx.store.disk.remove_folder(&path)?;
@@ -266,23 +277,13 @@ fn choose(keep: Keep, epochs: &[EpochStatistics]) -> Option<u32> {
 /// Gives the training folder to this job. What another job left is removed, not overwritten: its checkpoints may be
 /// linked to a model that is kept.
 fn own_folder(cx: &Context<'_>, folder: &Path, fingerprint: &Fingerprint) -> Result<(), RunError> {
-    if !owns(folder, fingerprint) {
+    if !models::owns(folder, fingerprint) {
         if folder.exists() {
             cx.store.disk.remove_folder(folder)?;
         }
-        cx.store.write_json(&folder.join("job.json"), &owner(fingerprint))?;
+        cx.store.write_json(&folder.join("job.json"), &models::owner(fingerprint))?;
     }
     Ok(())
-}
-
-/// What job.json in a training folder says.
-fn owner(fingerprint: &Fingerprint) -> Value {
-    json!({ "fingerprint": fingerprint })
-}
-
-fn owns(folder: &Path, fingerprint: &Fingerprint) -> bool {
-    let text = fs::read_to_string(folder.join("job.json")).unwrap_or_default();
-    serde_json::from_str::<Value>(&text).is_ok_and(|found| found == owner(fingerprint))
 }
 
 /// The files of stage shards.

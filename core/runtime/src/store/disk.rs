@@ -89,6 +89,33 @@ impl Disk {
             .map_err(|error| RunError::io(to, &error))
     }
 
+    /// Takes over a file of another run under the same name: linked, or copied where the file system cannot link. It
+    /// appears whole or not at all. False where the other file is gone.
+    pub(crate) fn take(&self, from: &Path, to: &Path) -> Result<bool, RunError> {
+        let partial = partial(to);
+        // A link left there is the other run's file: copying into it would empty that.
+        if fs::symlink_metadata(&partial).is_ok() {
+            self.remove_file(&partial)?;
+        }
+        let copied = || -> io::Result<()> {
+            fs::copy(from, &partial)?;
+            File::open(&partial)?.sync_all()
+        };
+        let taken = self.ask(Operation::Link, to).and_then(|()| fs::hard_link(from, &partial).or_else(|_| copied()));
+        match taken {
+            Ok(()) => {
+                self.rename(&partial, to)?;
+                // Moving a link over another link to the same file does nothing: an earlier crash left that one.
+                if fs::symlink_metadata(&partial).is_ok() {
+                    self.remove_file(&partial)?;
+                }
+                Ok(true)
+            }
+            Err(_) if !from.exists() => Ok(false),
+            Err(error) => Err(RunError::io(to, &error)),
+        }
+    }
+
     /// Removes a file.
     pub(crate) fn remove_file(&self, path: &Path) -> Result<(), RunError> {
         self.ask(Operation::Remove, path)

@@ -3,6 +3,7 @@
 pub(crate) mod disk;
 mod layout;
 pub(crate) mod models;
+mod neighbours;
 mod reader;
 pub(crate) mod shard;
 pub(crate) mod texts;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use disk::{Disk, Fault, Operation};
 pub use layout::{Place, Stage};
 pub use models::{Model, ModelNote};
+pub(crate) use neighbours::Neighbours;
 pub use reader::{Records, RunReader};
 pub use shard::ShardRecord;
 
@@ -48,8 +50,10 @@ pub struct StageRecord {
 pub(crate) struct Store {
     pub folder: PathBuf,
     pub disk: Disk,
+    /// Runs whose finished work is taken over where it is the same.
+    pub neighbours: Neighbours,
     // Held for its lock, which ends with the process or with this value.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// The part of run.json that says whose run it is.
@@ -97,7 +101,12 @@ impl Store {
             Err(TryLockError::Error(error)) => return Err(RunError::io(&path, &error)),
         }
         disk.remove_partials(folder)?;
-        Ok(Self { folder: folder.to_owned(), disk, _lock: lock })
+        Ok(Self { folder: folder.to_owned(), disk, neighbours: Neighbours::default(), _lock: Some(lock) })
+    }
+
+    /// No folder at all, for a rehearsal, which neither reads nor writes.
+    pub fn nowhere() -> Self {
+        Self { folder: PathBuf::new(), disk: Disk::default(), neighbours: Neighbours::default(), _lock: None }
     }
 
     /// Writes a JSON file in the run folder, unless it says the same already.

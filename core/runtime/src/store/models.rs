@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{Store, disk};
 use crate::{Fingerprint, RunError, fingerprint};
@@ -44,6 +45,17 @@ pub(crate) fn note(folder: &Path) -> Result<Option<ModelNote>, RunError> {
     let Ok(text) = fs::read_to_string(folder.join(NOTE)) else { return Ok(None) };
     let Ok(note) = serde_json::from_str::<ModelNote>(&text) else { return Ok(None) };
     Ok((fingerprint::model_files(folder)? == note.files).then_some(note))
+}
+
+/// What job.json in a training folder says: which training the folder is of.
+pub(crate) fn owner(training: &Fingerprint) -> Value {
+    json!({ "fingerprint": training })
+}
+
+/// Whether a training folder is of this training.
+pub(crate) fn owns(folder: &Path, training: &Fingerprint) -> bool {
+    let text = fs::read_to_string(folder.join("job.json")).unwrap_or_default();
+    serde_json::from_str::<Value>(&text).is_ok_and(|found| found == owner(training))
 }
 
 impl Store {
@@ -97,7 +109,7 @@ impl Store {
     }
 
     /// Moves a model out of the way, to a name with the fingerprint of its training.
-    fn set_aside(&self, target: &Path) -> Result<(), RunError> {
+    pub(super) fn set_aside(&self, target: &Path) -> Result<(), RunError> {
         if !target.exists() {
             return Ok(());
         }

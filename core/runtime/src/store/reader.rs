@@ -11,7 +11,7 @@ use metareward_api::{Judgment, Pair, Prompt, RatedResponse, Response, Verdict};
 use serde::de::DeserializeOwned;
 
 use super::{Model, ModelNote, Place, ShardRecord, Stage, StageRecord, models, shard};
-use crate::{Points, RunError, RunRecord};
+use crate::{Event, Points, RunError, RunRecord};
 
 /// A run folder, open for reading. What it shows is what finished stages say, also while a run is going on.
 #[derive(Clone, Debug)]
@@ -41,6 +41,13 @@ impl RunReader {
     /// What ran: run.json.
     pub fn record(&self) -> &RunRecord {
         &self.record
+    }
+
+    /// Whether the run was gone through to its end when it was last worked on: the last event says so.
+    pub fn finished(&self) -> bool {
+        let text = fs::read_to_string(self.folder.join("events.jsonl")).unwrap_or_default();
+        let last = text.lines().next_back().map(serde_json::from_str::<Event>);
+        matches!(last, Some(Ok(Event::RunFinished { .. })))
     }
 
     /// The finished stage, or `None` where it has not finished.

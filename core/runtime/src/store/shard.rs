@@ -65,6 +65,24 @@ pub(crate) fn find<T: DeserializeOwned>(
     Ok(Found::Nothing)
 }
 
+/// The shard with this index and fingerprint in a folder of another run, if it is there and whole.
+pub(crate) fn look<T: DeserializeOwned>(
+    folder: &Path,
+    index: usize,
+    fingerprint: &Fingerprint,
+) -> Option<(ShardRecord, Vec<T>)> {
+    let prefix = format!("{index:05}-{}-", fingerprint.short());
+    disk::entries(folder).ok()?.into_iter().find_map(|path| {
+        let file = path.file_name()?.to_str()?.to_owned();
+        let hash = file.strip_prefix(&prefix)?.strip_suffix(".jsonl")?;
+        let bytes = fs::read(&path).ok()?;
+        let blake3 = Fingerprint::of_bytes(&bytes);
+        let records: Vec<T> = if blake3.short() == hash { parse(&bytes)? } else { return None };
+        let count = records.len() as u64;
+        Some((ShardRecord { file, fingerprint: fingerprint.clone(), blake3, records: count }, records))
+    })
+}
+
 /// Writes a shard; where its records are generated texts, with the `keys` of those.
 pub(crate) fn write<T: Serialize>(
     disk: &Disk,

@@ -16,8 +16,8 @@ use std::{
 
 use metareward_api::{
     EngineError, EpochReport, Example, Finish, Generation, GenerationDraw, GenerationRequest, Generator, Guides,
-    Message, ModelCard, NextTokens, Progress, Sampler, SequenceLogProb, StepMetrics, TrainData, TrainJob, TrainReport, Trainer,
-    Watch,
+    Message, ModelCard, NextTokens, Progress, Sampler, SequenceLogProb, StepMetrics, TrainData, TrainJob, TrainReport,
+    Trainer, Watch,
 };
 use metareward_host::{HostError, Registry, Settings};
 use metareward_runtime::{Disk, Engines, Event, Experiment, Layers, Observer, RunError, RunOutcome, RunRequest};
@@ -406,15 +406,20 @@ impl Lab {
 
     /// Every file of the run that must not depend on an interruption, with its bytes.
     pub fn records(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        collect(&self.run_folder(), &self.run_folder(), &mut files);
-        files.retain(|name, _| !name.starts_with("events") && !name.starts_with("tensorboard") && name != "lock");
-        files
+        records_of(&self.run_folder())
     }
 
     pub fn remove_run(&self) {
         fs::remove_dir_all(self.run_folder()).ok();
     }
+}
+
+/// Every file of a run folder that must not depend on an interruption, with its bytes.
+pub fn records_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    collect(folder, folder, &mut files);
+    files.retain(|name, _| !name.starts_with("events") && !name.starts_with("tensorboard") && name != "lock");
+    files
 }
 
 fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
