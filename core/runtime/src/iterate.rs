@@ -54,9 +54,10 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
     })?;
 
     // Section 2, step 2: N judgments of every response.
+    let judge = Drawer { model: named(cx, config.at(&config.judge.model, t)?, model, history)?, ..drawer.clone() };
     let judgments = &cx.stage(Judge {
         place: place.clone(),
-        drawer: drawer.clone(),
+        drawer: judge,
         prompts,
         responses,
         n: *config.at(&config.judge.judgments, t)?,
@@ -119,11 +120,7 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
         false => None,
         true => Some(cx.stage(Reference {
             place: place.clone(),
-            model: match config.at(&config.pairs.reference, t)? {
-                ReferenceModel::DataModel => model.clone(),
-                ReferenceModel::Initial => history.initial.clone(),
-                ReferenceModel::Folder(path) => crate::run::named_model(&cx.loaded.folder.join(path))?,
-            },
+            model: named(cx, config.at(&config.pairs.reference, t)?, model, history)?,
             pairs: &trained_on,
             max_length: max_length(cx, &config.train),
         })?),
@@ -140,6 +137,15 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
             data: Data::Preference { pairs: &trained_on, reference: reference.as_ref(), optimizer },
         },
     )
+}
+
+/// The model that a config means.
+fn named(cx: &Context<'_>, name: &ReferenceModel, model: &Model, history: &History) -> Result<Model, RunError> {
+    Ok(match name {
+        ReferenceModel::DataModel => model.clone(),
+        ReferenceModel::Initial => history.initial.clone(),
+        ReferenceModel::Folder(path) => crate::run::named_model(&cx.loaded.folder.join(path))?,
+    })
 }
 
 fn position_wins(verdicts: &StageRecord) -> PositionWins {

@@ -5,6 +5,7 @@
 mod scripted;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     sync::{
         Arc,
@@ -311,4 +312,21 @@ fn pairs_of_earlier_iterations_are_carried_over() {
     let count = |iteration| reader.stage(&Place::Iteration(iteration), Stage::Pairs).unwrap().unwrap().records;
     let reference = reader.stage(&Place::Iteration(2), Stage::Reference).unwrap().unwrap();
     assert_eq!(reference.records, count(1) + count(2));
+}
+
+#[test]
+fn another_model_may_judge() {
+    let mut lab = Lab::new();
+    lab.set = vec![r#"judge.model=["data-model", "initial"]"#.into()];
+    lab.run().0.unwrap();
+    let reader = RunReader::open(&lab.run_folder()).unwrap();
+    let responses = |iteration| -> BTreeSet<String> {
+        reader.responses(&Place::Iteration(iteration)).unwrap().map(|record| record.unwrap().model).collect()
+    };
+    let judgments = |iteration| -> BTreeSet<String> {
+        reader.judgments(&Place::Iteration(iteration)).unwrap().map(|record| record.unwrap().model).collect()
+    };
+    assert_eq!(judgments(1), responses(1));
+    assert_eq!(judgments(2), responses(1));
+    assert_ne!(responses(2), responses(1));
 }

@@ -136,6 +136,17 @@ pub struct ActorSection {
 pub struct JudgeSection {
     /// N, judgments per response (schedule). Default 11.
     pub judgments: Schedule<u32>,
+    /// Who judges (schedule): `"data-model"`, the model that answered; `"initial"`, the model of the first iteration; or a
+    /// model folder, relative to the experiment: a judge from outside. Judgments are compared by the model that answered
+    /// in any case, and in measuring every model judges. Default `"data-model"`.
+    #[serde(default = "JudgeSection::data_model")]
+    pub model: Schedule<Reference>,
+}
+
+impl JudgeSection {
+    fn data_model() -> Schedule<Reference> {
+        Reference::DataModel.into()
+    }
 }
 
 /// `[meta_judge]`: paper section 3.
@@ -185,7 +196,7 @@ pub struct SelectorSection {
     pub judge: PluginSection,
 }
 
-/// The reference model of preference training.
+/// A model that is named by its part in the run: the reference of preference training, or a judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
     /// The model that made the pairs, which is also where training starts. `"data-model"`.
@@ -418,7 +429,7 @@ impl Default for Config {
                 train: TrainSection { learning_rate: 5e-8.into(), ..TrainSection::default() },
             },
             actor: ActorSection { responses: 7.into(), pairs: true.into() },
-            judge: JudgeSection { judgments: 11.into() },
+            judge: JudgeSection { judgments: 11.into(), model: JudgeSection::data_model() },
             rubric: PluginSection::named("additive"),
             meta_judge: MetaJudgeSection {
                 pairs: true.into(),
