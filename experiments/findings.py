@@ -41,6 +41,9 @@ class Run:
             self.pairs[pair["prompt"]] = (pair["response"], pair["chosen"]["draw"], pair["rejected"]["draw"])
 
     def change(self, key, model, before="sft"):
+        """Difference of two models, or None where one has no such value."""
+        if (model, key) not in self.values or (before, key) not in self.values:
+            return None
         return self.values[model, key] - self.values[before, key]
 
     def rate(self, iteration, name):
@@ -64,12 +67,12 @@ def show(values, digits=1, signed=True, unit=""):
     return f"{mean:+.{digits}f}{width}{unit}" if signed else f"{mean:.{digits}f}{width}{unit}"
 
 
-def verdict(values, up="yes", down="no, the other way", none="not beyond the interval"):
+def verdict(values):
     """What the interval over seeds allows to say of a difference."""
     mean, half = interval(values)
     if math.isnan(half) or abs(mean) <= half:
-        return none
-    return up if mean > 0 else down
+        return "no difference beyond the interval"
+    return "up" if mean > 0 else "down"
 
 
 def questions(runs):
@@ -116,6 +119,14 @@ def questions(runs):
         rows.append((question, f"first position wins, {words}: iteration 2 − 1", values, 1, " %"))
     values = each("schedule", lambda run: run.rate(2, "higher_wins") - run.rate(1, "higher_wins"))
     rows.append(("Does the higher score come to win?", "higher score wins: iteration 2 − 1", values, 1, " %"))
+    for key, model, words, digits, unit in [
+        ("spearman", "M2", "judge Spearman of M2", 3, ""),
+        ("judge_score", "M2", "judge's mean score of M2", 2, ""),
+        ("perfect", last, f"perfect answers of {last}", 1, " %"),
+    ]:
+        values = both("judge-share-1", "schedule", lambda run: run.values[model, key])
+        question = "Does the judge stand judge pairs in half of a batch?"
+        rows.append((question, f"{words}, half − 15 %", values, digits, unit))
     question = "Does Elo differ from a plain win rate?"
     for key, words, digits, unit in [("spearman", "Spearman of M2", 3, ""), ("perfect", f"perfect answers of {last}", 1, " %")]:
         model = "M2" if key == "spearman" else last
@@ -141,8 +152,8 @@ def main():
     for question, measured, values, digits, unit in questions(runs):
         if not values:
             continue
-        answer = verdict(values, up="up", down="down", none="no difference beyond the interval")
-        print(f"| {'' if question == asked else question} | {measured} | {show(values, digits, unit=unit)} | {len(values)} | {answer} |")
+        shown = "" if question == asked else question
+        print(f"| {shown} | {measured} | {show(values, digits, unit=unit)} | {len(values)} | {verdict(values)} |")
         asked = question
     same = []
     for seed in sorted(runs.get("win-rate", {}).keys() & runs["schedule"].keys()):
@@ -152,12 +163,17 @@ def main():
     if same:
         print(f"\nSame judge pair by Elo and by win rate, iteration 1: {show(same, signed=False, unit=' %')} of prompts.")
     for iteration in [1, 2]:
-        names = [("first", "all"), ("first_equal", "equal scores"), ("first_different", "different scores"), ("higher_wins", "higher score")]
-        found = [f"{words} {show([run.rate(iteration, name) for run in runs['schedule'].values()], signed=False)} %" for name, words in names]
-        print(f"\nVerdicts of iteration {iteration}, first position wins: {', '.join(found[:3])}; {found[3]} wins.")
+        names = ["first", "first_equal", "first_different", "higher_wins"]
+        rates = [[run.rate(iteration, name) for run in runs["schedule"].values()] for name in names]
+        rates = [show(values, signed=False, unit=" %") for values in rates]
+        print(
+            f"\nVerdicts of iteration {iteration}: first position wins {rates[0]}, with equal scores {rates[1]}, "
+            f"with different ones {rates[2]}; the higher score wins {rates[3]}."
+        )
     for setting, found in runs.items():
         first = next(iter(found.values()))
-        columns = [key for key in SHOWN if key in first.headings]
+        # Greedy answers are all alike, and the judges are measured on them: not comparable with the other settings.
+        columns = [key for key in SHOWN if key in first.headings and (setting != "greedy" or key in SHOWN[:3])]
         print(f"\n**{setting}**, seeds {', '.join(map(str, sorted(found)))}\n")
         print("| model | " + " | ".join(first.headings[key] for key in columns) + " |")
         print("|---" * (len(columns) + 1) + "|")
@@ -168,7 +184,8 @@ def main():
                 cells.append(show(values, DIGITS[key], signed=False) if values else "–")
             print(f"| {model} | " + " | ".join(cells) + " |")
         last = first.models[-1]
-        cells = [show([run.change(key, last) for run in found.values()], DIGITS[key]) for key in columns]
+        changes = [[run.change(key, last) for run in found.values()] for key in columns]
+        cells = ["–" if None in values else show(values, DIGITS[key]) for key, values in zip(columns, changes)]
         print(f"| {last} − sft | " + " | ".join(cells) + " |")
 
 

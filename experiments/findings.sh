@@ -21,21 +21,28 @@ run() { # setting seed arguments ...
     shift 2
     local to="$out/$setting-$seed" folder="$out/run-$seed"
     [ -s "$to.jsonl" ] && return
-    "$metareward" --json run "$experiment" --run "$folder" --set name=findings --set seed="$seed" "$@" \
+    "$metareward" --json run "$experiment" --run "$folder" --set seed="$seed" "$@" \
         2>>"$out/log.txt" | grep '"event":"\(stage-finished\|table\)"' >"$to.partial"
     cat "$folder"/iteration-1/pairs/*.jsonl | grep '"kind":"judge"' >"$to.pairs" || true
     mv "$to.partial" "$to.jsonl"
     echo "$setting, seed $seed: done"
 }
 
-for seed in "${seeds[@]}"; do
-    run schedule "$seed"
-    run greedy "$seed" --set sampler.evaluation.options.temperature=0.0
-    run rho0 "$seed" --set selector.actor.options.rho=0.0
-    run win-rate "$seed" --set ranker.plugin=win-rate
-    run self "$seed" --set meta_judge.pairs=false
-    run self-rho0 "$seed" --set meta_judge.pairs=false --set selector.actor.options.rho=0.0
-    run k3 "$seed" --set actor.responses=3
-    run n3 "$seed" --set judge.judgments=3
-done
+each() { # setting arguments ...
+    local setting=$1 seed
+    shift
+    for seed in "${seeds[@]}"; do run "$setting" "$seed" "$@"; done
+}
+
+each schedule
+each greedy --set sampler.evaluation.options.temperature=0.0
+each self --set meta_judge.pairs=false
+each rho0 --set selector.actor.options.rho=0.0
+each self-rho0 --set meta_judge.pairs=false --set selector.actor.options.rho=0.0
+each judge-share-1 --set pairs.judge_share=1.0
+each n3 --set judge.judgments=3
+each k3 --set actor.responses=3
+each win-rate --set ranker.plugin=win-rate
+each public-attempt --set 'meta_judge.options.strip_score="score {{score}}"' \
+    --set meta_judge.options.position_weights=false --set meta_judge.options.disagreement=tie
 python3 experiments/findings.py "$out"

@@ -30,6 +30,9 @@ struct Recipe {
     shape: ModelShape,
     /// How it is trained.
     train: Train,
+    /// Changes to the experiment for all stages, as after `--set`: where the model is to learn more than the experiment asks.
+    #[serde(default)]
+    set: Vec<String>,
     /// Stages, one after the other, each with fresh examples in random order.
     stages: Vec<Stage>,
 }
@@ -40,7 +43,7 @@ struct Recipe {
 struct Stage {
     /// How many examples.
     examples: ExampleCounts,
-    /// Changes to the experiment for this stage, as after `--set`: easier examples first, for instance.
+    /// Further changes for this stage: easier examples first, for instance.
     #[serde(default)]
     set: Vec<String>,
 }
@@ -139,7 +142,7 @@ fn stages(named: &ExperimentArgs, recipe: &Recipe) -> Result<(Vec<Example>, Step
     let mut epochs = Vec::new();
     for (number, stage) in (0u64..).zip(&recipe.stages) {
         let seed = recipe.seed.wrapping_mul(1_000).wrapping_add(number);
-        let set = [&stage.set[..], &named.set].concat();
+        let set = [&recipe.set[..], &stage.set, &named.set].concat();
         let experiment = experiment::open(&ExperimentArgs { experiment: named.experiment.clone(), set })?;
         let drawn = experiment.examples(stage.examples, seed).map_err(experiment::failure)?;
         let (first, count) = (examples.len() as u32, drawn.len() as u32);
