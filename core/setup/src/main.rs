@@ -14,8 +14,9 @@ cargo selftest [--references] [ARGUMENTS]
 
 --cuda          fetch all of CUDA (2.7 GB) unless a libtorch with CUDA is there
 --libtorch DIR  use this libtorch, whatever else is there
---references    also compare with Python's transformers itself, installed into .venv (2.7 GB); without it those tests
-                run where METAREWARD_PYTHON names a Python that has it, and say so and pass where it does not";
+--references    also compare with Python's transformers itself and speak with servers of others, installed into .venv
+                (2.7 GB); without it those tests run where METAREWARD_PYTHON names a Python that has what they
+                need, and say so and pass where it does not";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
