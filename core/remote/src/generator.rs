@@ -45,13 +45,15 @@ impl RemoteGenerator {
         }
     }
 
+    /// Asks for as many requests as `total` says; each is made when it is needed.
     fn ask(
         &mut self,
-        requests: &[Request],
+        total: usize,
+        request: &dyn Fn(usize) -> Request,
         watch: &dyn Watch,
         take: &mut dyn FnMut(usize, Result<Answer, Failure>),
     ) -> Result<(), EngineError> {
-        let mut progress = Progress { done: 0, total: requests.len() as u64, tokens: 0 };
+        let mut progress = Progress { done: 0, total: total as u64, tokens: 0 };
         let mut each = |place: u64, outcome: Result<Answer, Failure>| {
             progress.done += 1;
             let usage = outcome.as_ref().ok().and_then(|answer| answer.usage);
@@ -60,7 +62,7 @@ impl RemoteGenerator {
             watch.progress(progress);
             Ok(())
         };
-        self.pool.run(requests.iter().cloned(), &mut each, &|| watch.stop()).map(drop).map_err(engine_error)
+        self.pool.run((0..total).map(request), &mut each, &|| watch.stop()).map(drop).map_err(engine_error)
     }
 }
 
@@ -81,10 +83,9 @@ impl Generator for RemoteGenerator {
         }
         let sampling =
             Sampling { temperature: 0.0, top_p: 1.0, top_k: None, min_p: 0.0, max_tokens: 1, stop: Vec::new() };
-        let requests: Vec<Request> =
-            conversations.iter().map(|messages| Request::chat(messages.clone(), sampling.clone(), 0)).collect();
-        let mut counts: Vec<Result<u32, String>> = vec![Err("no answer".to_owned()); requests.len()];
-        self.ask(&requests, &Patient, &mut |place, outcome| {
+        let request = |place: usize| Request::chat(conversations[place].clone(), sampling.clone(), 0);
+        let mut counts: Vec<Result<u32, String>> = vec![Err("no answer".to_owned()); conversations.len()];
+        self.ask(conversations.len(), &request, &Patient, &mut |place, outcome| {
             counts[place] = match outcome {
                 Ok(Answer { usage: Some(usage), .. }) => Ok(usage.prompt),
                 Ok(_) => Err("the server does not count tokens".to_owned()),
@@ -97,7 +98,8 @@ impl Generator for RemoteGenerator {
 
     /// As [`Generator::generate`] says, as far as servers keep to seeds. Tokens are counted by the server or, where it does
     /// not, guessed as a quarter of the text's bytes. When some requests have no answer after all tries, all others have
-    /// been asked, and with a cache the same call asks for the missing ones only.
+    /// been asked, and with a cache the same call asks for the missing ones only. `guides.complete` is not asked: answers go on
+    /// to the end of the turn.
     fn generate(
         &mut self,
         requests: &[GenerationRequest],
@@ -109,25 +111,25 @@ impl Generator for RemoteGenerator {
             let plugin = sampler.info().name;
             return Err(EngineError::Plugin { plugin, message });
         }
-        let mut asked = Vec::new();
-        let mut owners = Vec::new();
-        for (owner, request) in requests.iter().enumerate() {
-            let prompt = self.prompt(&request.messages)?;
-            for GenerationDraw { seed, sampling, .. } in &request.draws {
-                let parameters = Parameters { sampling: sampling.clone(), seed: *seed, n: 1, logprobs: None };
-                let one = Request { prompt: prompt.clone(), parameters };
-                let input =
-                    |error: RemoteError| EngineError::Input { record: request.id.clone(), message: error.to_string() };
-                self.pool.check(&one).map_err(input)?;
-                asked.push(one);
-                owners.push(owner);
-            }
+        let prompts: Vec<Prompt> =
+            requests.iter().map(|request| self.prompt(&request.messages)).collect::<Result<_, _>>()?;
+        let draws = |owner: usize| requests[owner].draws.iter().map(move |draw| (owner, draw));
+        let asked: Vec<(usize, &GenerationDraw)> = (0..requests.len()).flat_map(draws).collect();
+        let one = |place: usize| {
+            let (owner, GenerationDraw { seed, sampling, .. }) = asked[place];
+            let parameters = Parameters { sampling: sampling.clone(), seed: *seed, n: 1, logprobs: None };
+            Request { prompt: prompts[owner].clone(), parameters }
+        };
+        for (place, (owner, _)) in asked.iter().enumerate() {
+            let record = || requests[*owner].id.clone();
+            let input = |error: RemoteError| EngineError::Input { record: record(), message: error.to_string() };
+            self.pool.check(&one(place)).map_err(input)?;
         }
         let mut answers: Vec<Option<Generation>> = vec![None; asked.len()];
         let mut failures: BTreeMap<usize, Failure> = BTreeMap::new();
-        self.ask(&asked, watch, &mut |place, outcome| match outcome
+        self.ask(asked.len(), &one, watch, &mut |place, outcome| match outcome
             .map_err(Some)
-            .and_then(|answer| generation(answer, asked[place].parameters.sampling.max_tokens).ok_or(None))
+            .and_then(|answer| generation(answer, asked[place].1.sampling.max_tokens).ok_or(None))
         {
             Ok(found) => answers[place] = Some(found),
             Err(Some(failure)) if context_is_full(&failure) => {
@@ -139,7 +141,7 @@ impl Generator for RemoteGenerator {
             }
         })?;
         if let Some((place, failure)) = failures.first_key_value() {
-            let record = owners.get(*place).map_or("", |owner| requests[*owner].id.as_str());
+            let record = asked.get(*place).map_or("", |(owner, _)| requests[*owner].id.as_str());
             let (missing, all) = (failures.len(), asked.len());
             return Err(EngineError::Machine(format!(
                 "{missing} of {all} answers are missing; the first, {record}: {failure}"
@@ -147,7 +149,7 @@ impl Generator for RemoteGenerator {
         }
         let mut results: Vec<Vec<Generation>> =
             requests.iter().map(|request| Vec::with_capacity(request.draws.len())).collect();
-        for (owner, answer) in owners.into_iter().zip(answers) {
+        for ((owner, _), answer) in asked.into_iter().zip(answers) {
             results[owner].extend(answer);
         }
         Ok(results)
