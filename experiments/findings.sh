@@ -42,7 +42,5 @@ each self-rho0 --set meta_judge.pairs=false --set selector.actor.options.rho=0.0
 each judge-share-1 --set pairs.judge_share=1.0
 each n3 --set judge.judgments=3
 each k3 --set actor.responses=3
-each win-rate --set ranker.plugin=win-rate
-each public-attempt --set 'meta_judge.options.strip_score="score {{score}}"' \
-    --set meta_judge.options.position_weights=false --set meta_judge.options.disagreement=tie
+each win-rate --set ranker.plugin=win-rate --accept-changed-plugins
 python3 experiments/findings.py "$out"
