@@ -18,7 +18,8 @@ export OMP_NUM_THREADS="$threads"
 
 # The model of SFT: made once, not measured.
 if [ ! -d "$folder/sft/sft/model" ]; then
-    "$binary" run "$root/experiments/quickstart" --run "$folder/sft" --set iterations=1 --set prompts.per_iteration=50 \
+    "$binary" run "$root/experiments/quickstart" --run "$folder/sft" --set iterations=1 \
+        --set meta_judge.pairs=true --set selector.actor.options.rho=0.0 --set prompts.per_iteration=50 \
         --set evaluation.prompts=0 --set evaluation.judge_prompts=0 >"$folder/sft.txt"
 fi
 model=$folder/sft/sft/model
@@ -29,7 +30,8 @@ while [ "$round" -lt "$rounds" ]; do
     rm -rf "$run"
     start=$(date +%s.%N)
     "$binary" run "$root/experiments/quickstart" --run "$run" --set sft.enabled=false --set "model.path=$model" \
-        --set iterations=1 --set "prompts.per_iteration=$prompts" --set evaluation.prompts=0 \
+        --set iterations=1 --set meta_judge.pairs=true --set selector.actor.options.rho=0.0 \
+        --set "prompts.per_iteration=$prompts" --set evaluation.prompts=0 \
         --set evaluation.judge_prompts=0 --set engine.threads="$threads" >"$folder/ours-$round.txt"
     end=$(date +%s.%N)
     echo "$start $end" >"$run.time"
