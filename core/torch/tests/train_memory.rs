@@ -108,7 +108,7 @@ fn predicted_memory_is_within_a_tenth_of_what_is_measured() {
     run(&small, false);
     let mut ratios = Vec::new();
     for (hidden, inner, layers, vocabulary, checkpointing) in
-        [(256, 768, 4, 4096, false), (256, 768, 4, 4096, true), (384, 1024, 6, 8192, false)]
+        [(256, 768, 4, 4096, false), (384, 1024, 8, 8192, true), (384, 1024, 8, 8192, false)]
     {
         let folder = scratch.path().join(format!("{hidden}-{checkpointing}"));
         let config = model(&folder, hidden, inner, layers, vocabulary);

@@ -78,7 +78,8 @@ pub fn training_memory(config: &ModelConfig, load: &Load) -> Memory {
 
 /// Tokens of the largest micro-batch, and those of them that predict.
 fn micro_batch(load: &Load) -> (u64, u64) {
-    let limit = u64::from(load.micro_batch_tokens).max(1);
+    let most = if load.native { native::LARGEST as u64 } else { u64::MAX };
+    let limit = u64::from(load.micro_batch_tokens).clamp(1, most);
     let mut batches = load.step_tokens.div_ceil(limit).max(1);
     if load.native {
         batches = batches.max(native::wanted(load.step_tokens));

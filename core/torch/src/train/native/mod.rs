@@ -29,7 +29,7 @@ use self::{
 };
 pub(crate) use self::{
     head::logits,
-    tree::{Tree, micro_batches, wanted},
+    tree::{LARGEST, Tree, micro_batches, wanted},
     turns::Turns,
     update::{Update, gradient_norm, update},
 };

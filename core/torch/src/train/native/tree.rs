@@ -126,12 +126,13 @@ impl Tree {
     }
 }
 
-/// Units, each with its sequences, in micro-batches of at most `limit` rows.
+/// Units, each with its sequences, in micro-batches of at most `limit` rows, and of no more than `LARGEST`.
 ///
 /// Units that begin alike come together. The number of micro-batches is the smallest that the limit allows, but there
 /// are up to `PARALLEL`, so that all cores have work, as long as each has `ENOUGH` rows; they are made as equal as
 /// that number allows. A unit over the limit stands alone. The result depends on nothing but the arguments.
 pub(crate) fn micro_batches(units: &[Vec<&Sequence>], limit: usize) -> Vec<Vec<usize>> {
+    let limit = limit.min(LARGEST);
     let mut order: Vec<usize> = (0..units.len()).collect();
     let first = |unit: usize| units[unit].first().map(|sequence| read(sequence)).unwrap_or_default();
     order.sort_by(|&a, &b| first(a).cmp(first(b)).then(a.cmp(&b)));
@@ -175,6 +176,9 @@ pub(crate) fn micro_batches(units: &[Vec<&Sequence>], limit: usize) -> Vec<Vec<u
     }
     batches
 }
+
+/// Rows above which a micro-batch takes more memory and is no faster.
+pub(crate) const LARGEST: usize = 2048;
 
 /// Micro-batches that a step is cut into for the sake of cores, at most.
 const PARALLEL: usize = 8;
