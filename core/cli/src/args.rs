@@ -89,6 +89,9 @@ pub struct RunArgs {
     /// is computed again.
     #[arg(long)]
     pub accept_changed_plugins: bool,
+    /// Do not write the run's page, `report.html` in its folder, at the end.
+    #[arg(long)]
+    pub no_report: bool,
 }
 
 /// `metareward sweep`.

@@ -4,10 +4,18 @@ use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
 use metareward_runtime::{Config, Disk, Engines, Experiment, RunReader, RunRequest};
 use metareward_torch::libtorch_info;
+use serde_json::json;
 
-use crate::{args::RunArgs, commands::table, engine, experiment, failure::Failure, logging::Logs, progress::Show};
+use crate::{
+    args::RunArgs,
+    commands::{report, table},
+    engine, experiment,
+    failure::Failure,
+    logging::Logs,
+    progress::Show,
+};
 
-/// Runs the experiment, or goes on with it, then prints its table.
+/// Runs the experiment, or goes on with it, then prints its table and writes its report.
 ///
 /// # Errors
 /// Whatever ends the run early; what was computed is kept.
@@ -20,9 +28,28 @@ pub fn run(args: &RunArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
     work(&experiment, work_in, json, logs)?;
     let reader = RunReader::open(&folder).map_err(experiment::failure)?;
     if config.evaluation.prompts > 0 {
-        table::show(&[reader], json)?;
+        table::show(std::slice::from_ref(&reader), json)?;
+    }
+    if !args.no_report {
+        write_report(reader, json);
     }
     Ok(())
+}
+
+/// Writes the run's page. A run whose page cannot be written is done all the same.
+fn write_report(reader: RunReader, json: bool) {
+    let folder = reader.folder().to_owned();
+    match metareward_report::report(&[reader], &folder.join("report.html"), &report::options()) {
+        Ok(written) if json => {
+            println!("{}", json!({ "event": "report", "report": written.path, "bytes": written.bytes }))
+        }
+        // Beside the table and not in it: standard output is the same wherever the run folder lies.
+        Ok(written) => eprintln!("report: {}", written.path.display()),
+        Err(error) => tracing::warn!(
+            "the run is done, and its report could not be written: {error}; `metareward report {}` tries again",
+            folder.display()
+        ),
+    }
 }
 
 /// Where a run's work is done, and with whom it is shared.

@@ -76,7 +76,11 @@ impl Sweep {
         let wrong =
             |place: &str, message: &str| RunError::ConfigSyntax { place: place.into(), message: message.into() };
         let (of_seeds, axes): (Vec<Axis>, Vec<Axis>) = grid.axes.iter().cloned().partition(|axis| axis.key == SEED);
-        let base = Experiment::open(layers, registry)?;
+        let cells = Grid { axes }.cells();
+        // The experiment's name and seed, by way of a cell: a schedule may have the right length in the grid alone.
+        let mut first = layers.clone();
+        first.cell = cells.first().map(|cell| cell.settings.clone()).unwrap_or_default();
+        let base = Experiment::open(&first, registry)?;
         let seeds: Vec<u64> = match (of_seeds.first(), seeds) {
             (Some(_), Some(_)) => return Err(wrong("--seeds", "the grid names seeds already; give one of both")),
             (None, Some(0)) => return Err(wrong("--seeds", "a sweep needs at least one seed")),
@@ -93,7 +97,6 @@ impl Sweep {
                 axis.values.iter().map(seed).collect::<Result<_, _>>()?
             }
         };
-        let cells = Grid { axes }.cells();
         let mut runs = Vec::new();
         for seed in &seeds {
             for (cell, of) in cells.iter().enumerate() {
