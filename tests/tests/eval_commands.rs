@@ -288,8 +288,19 @@ fn pairwise_counts_both_orders() {
         pair(4, first, Value::Null),
     ];
     let file = lines(scratch.path(), "pairs.jsonl", &pairs);
-    let arguments =
-        ["pairwise", "--pairs", path(&file), "--model", "M2", "--baseline", "M1", "--fit", "l2=1", "--judge-name", "me"];
+    let arguments = [
+        "pairwise",
+        "--pairs",
+        path(&file),
+        "--model",
+        "M2",
+        "--baseline",
+        "M1",
+        "--fit",
+        "l2=1",
+        "--judge-name",
+        "me",
+    ];
     let found = report(arguments);
     assert_near(&found["win_rate"]["value"], 2.5 / 4.0, 1e-12);
     assert_near(&found["strict_win_rate"]["value"], 0.5, 1e-12);
