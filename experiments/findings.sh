@@ -23,7 +23,9 @@ run() { # setting seed arguments ...
     [ -s "$to.jsonl" ] && return
     "$metareward" --json run "$experiment" --run "$folder" --set seed="$seed" "$@" \
         2>>"$out/log.txt" | grep '"event":"\(stage-finished\|table\)"' >"$to.partial"
-    cat "$folder"/iteration-1/pairs/*.jsonl | grep '"kind":"judge"' >"$to.pairs" || true
+    # The folder keeps the shards of other settings too: stage.json names those of this one.
+    grep -o '"file": "[^"]*"' "$folder/iteration-1/pairs/stage.json" | cut -d '"' -f 4 |
+        (cd "$folder/iteration-1/pairs" && xargs cat) | grep '"kind":"judge"' >"$to.pairs" || true
     mv "$to.partial" "$to.jsonl"
     echo "$setting, seed $seed: done"
 }
