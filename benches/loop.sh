@@ -35,8 +35,7 @@ while [ "$round" -lt "$rounds" ]; do
         --set evaluation.judge_prompts=0 --set engine.threads="$threads" >"$folder/ours-$round.txt"
     end=$(date +%s.%N)
     echo "$start $end" >"$run.time"
-    cat "$run"/iteration-1/prompts/*.jsonl >"$folder/prompts.jsonl"
-    "$python" "$root/benches/python/loop.py" --prompts "$folder/prompts.jsonl" --model "$model" --threads "$threads" \
+    "$python" "$root/benches/python/loop.py" --run "$run" --model "$model" --threads "$threads" \
         --templates "$root/experiments/quickstart/templates" --rows "${ROWS:-1024}" --out "$folder/python-$round.json" \
         >"$folder/python-$round.txt" 2>&1 || { tail -5 "$folder/python-$round.txt"; exit 1; }
 done

@@ -1,20 +1,22 @@
 """One iteration of Meta-Rewarding in Python, for loop.sh: transformers' generate and TRL's DPOTrainer.
 
-The prompts, the templates and the model are those of a run of metareward, so both do the same work: K answers to every
-prompt, N judgments of every distinct answer, both orders of every two judgments of the answer with the widest scores, Elo
-ratings by maximum likelihood, preference pairs, and DPO. What Python gets to be fast: left padding, prompts sorted by
+The prompts, the templates, the model and the settings are those of a run of metareward, so both do the same work: K answers
+to every prompt, N judgments of every distinct answer, both orders of every two judgments of the answer with the widest
+scores, Elo ratings by maximum likelihood, preference pairs, and DPO. What Python gets to be fast: left padding, prompts sorted by
 length, large batches (the best of several sizes, see results/), `num_return_sequences`, sdpa, `inference_mode`, no
 dropout, an end at every answer's end-of-turn token, reference log-probabilities computed once, f32 on all threads.
 
-    python loop.py --prompts FILE.jsonl --model DIR --templates DIR --threads 2 --out result.json
+    python loop.py --run RUN --model DIR --templates DIR --threads 2 --out result.json
 
 Prints seconds per stage as JSON. Versions used: torch 2.11.0, transformers 4.57.6, trl 0.29.1.
 """
 
 import argparse
+import glob
 import itertools
 import json
 import os
+import random
 import re
 import statistics
 import time
@@ -22,18 +24,20 @@ import time
 STARTED = time.time()
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--prompts", required=True, help="JSON lines with id and text")
+parser.add_argument("--run", required=True, help="our run: its prompts and settings of iteration 1")
 parser.add_argument("--model", required=True)
 parser.add_argument("--templates", required=True, help="judge.txt, criteria.txt and meta-judge.txt")
 parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--responses", type=int, default=7)
-parser.add_argument("--judgments", type=int, default=11)
 parser.add_argument("--rows", type=int, default=1024, help="answers generated at once")
-parser.add_argument("--train-batch", type=int, default=32)
-parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--out", required=True)
 parser.add_argument("--no-training", action="store_true")
 options = parser.parse_args()
+
+with open(os.path.join(options.run, "run.json"), encoding="utf-8") as file:
+    config = json.load(file)["config"]
+DRAWS, JUDGES = config["actor"]["responses"], config["judge"]["judgments"]
+SAMPLING = {role: config["sampler"][role]["options"] for role in ("actor", "judge", "meta_judge")}
+TRAIN = config["train"]
 
 os.environ["OMP_NUM_THREADS"] = str(options.threads)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -67,8 +71,8 @@ WRITTEN = {"read": 0, "written": 0}
 
 
 @torch.inference_mode()
-def answers(questions, each, max_new_tokens):
-    """`each` sampled answers to every question, in order."""
+def answers(questions, each, role):
+    """`each` answers to every question, in order, sampled as the run samples for `role`."""
     texts = [
         tokenizer.apply_chat_template([{"role": "user", "content": q}], tokenize=False, add_generation_prompt=True)
         for q in questions
@@ -83,10 +87,10 @@ def answers(questions, each, max_new_tokens):
         out = model.generate(
             **padded,
             do_sample=True,
-            temperature=0.8,
-            top_p=0.95,
+            temperature=SAMPLING[role]["temperature"],
+            top_p=SAMPLING[role]["top_p"],
             top_k=0,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=SAMPLING[role]["max_tokens"],
             num_return_sequences=each,
             pad_token_id=tokenizer.pad_token_id,
         )
@@ -109,15 +113,19 @@ def render(template, **values):
 
 
 CRITERIA, JUDGE, META = read("criteria.txt"), read("judge.txt"), read("meta-judge.txt")
-prompts = [json.loads(line)["text"] for line in open(options.prompts, encoding="utf-8")]
+prompts = [
+    json.loads(line)["text"]
+    for shard in sorted(glob.glob(os.path.join(options.run, "iteration-1", "prompts", "*.jsonl")))
+    for line in open(shard, encoding="utf-8")
+]
 
 with stage("responses"):
-    responses = answers(prompts, options.responses, 24)
+    responses = answers(prompts, DRAWS, "actor")
 
 with stage("judgments"):
     judged = [(p, r) for p, texts in enumerate(responses) for r in dict.fromkeys(texts)]
     asked = [render(JUDGE, criteria=CRITERIA, prompt=prompts[p], response=r) for p, r in judged]
-    judgments = answers(asked, options.judgments, 48)
+    judgments = answers(asked, JUDGES, "judge")
 
 
 def score(text):
@@ -141,7 +149,7 @@ with stage("verdicts"):
             values = dict(prompt=prompts[p], response=judged[index][1])
             values |= dict(first=judgments[index][a], second=judgments[index][b])
             asked.append(render(META, criteria=CRITERIA, **values))
-    verdicts = [texts[0] for texts in answers(asked, 1, 12)]
+    verdicts = [texts[0] for texts in answers(asked, 1, "meta_judge")]
 
 with stage("pairs"):
     battles = {}
@@ -149,7 +157,7 @@ with stage("pairs"):
         found = re.findall(r"^winner (A|B|tie)\s*$", text, re.M | re.I)
         if found:
             first, second = {"a": (1, 0), "b": (0, 1), "tie": (0.5, 0.5)}[found[-1].lower()]
-            table = battles.setdefault(p, torch.zeros(options.judgments, options.judgments, dtype=torch.double))
+            table = battles.setdefault(p, torch.zeros(JUDGES, JUDGES, dtype=torch.double))
             table[a, b] += first
             table[b, a] += second
 
@@ -181,14 +189,22 @@ with stage("pairs"):
             chosen = min((c for c in candidates if c[0] == best), key=lambda c: c[1])[2]
             rejected = max((c for c in candidates if c[0] == worst), key=lambda c: c[1])[2]
             pairs.append((prompts[p], chosen, rejected))
+    judge_pairs = []
     for p, table in battles.items():
         rated, index = ratings(table), widest[p][1]
         chosen, rejected = judgments[index][int(rated.argmax())], judgments[index][int(rated.argmin())]
         if chosen != rejected:
             question = render(JUDGE, criteria=CRITERIA, prompt=prompts[p], response=judged[index][1])
-            pairs.append((question, chosen, rejected))
+            judge_pairs.append((question, chosen, rejected))
+    # A batch takes so many judge pairs; surplus ones sit out an epoch there, and here altogether: as many are trained on.
+    batch, share = TRAIN["batch_size"], config["pairs"]["judge_share"]
+    if share < 1 and pairs:
+        most = int(share * batch)
+        random.Random(1).shuffle(judge_pairs)
+        judge_pairs = judge_pairs[: round(len(pairs) * most / (batch - most))]
+    pairs += judge_pairs
 
-report = {"prompts": len(prompts), "judgments": len(judged) * options.judgments, "verdicts": len(asked), "pairs": len(pairs)}
+report = {"prompts": len(prompts), "judgments": len(judged) * JUDGES, "verdicts": len(asked), "pairs": len(pairs)}
 report |= {"tokens": WRITTEN, "readable": sum(s is not None for texts in scores for s in texts)}
 
 if not options.no_training:
@@ -204,14 +220,14 @@ if not options.no_training:
             model=model.train(),
             args=DPOConfig(
                 output_dir=options.out + ".trainer",
-                per_device_train_batch_size=options.train_batch,
-                num_train_epochs=options.epochs,
-                learning_rate=2e-5,
-                lr_scheduler_type="cosine",
-                beta=0.1,
-                max_length=192,
+                per_device_train_batch_size=TRAIN["batch_size"],
+                num_train_epochs=TRAIN["epochs"],
+                learning_rate=TRAIN["learning_rate"],
+                lr_scheduler_type=TRAIN["lr_schedule"],
+                beta=config["optimizer"]["options"]["beta"],
+                max_length=TRAIN["max_length"],
                 precompute_ref_log_probs=True,
-                precompute_ref_batch_size=options.train_batch,
+                precompute_ref_batch_size=TRAIN["batch_size"],
                 use_cpu=True,
                 bf16=False,
                 gradient_checkpointing=False,
