@@ -48,5 +48,5 @@ pub use statistics::{
 pub use store::{Disk, Fault, Model, ModelNote, Operation, Place, Records, RunReader, ShardRecord, Stage, StageRecord};
 pub use sweep::{
     Axis, Cell, CellRecord, Ended, Grid, PlannedRun, State as RunState, Sweep, SweepFolder, SweepPlan, SweepRecord,
-    SweepRun,
+    SweepRun, Work,
 };

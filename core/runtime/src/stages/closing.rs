@@ -9,10 +9,13 @@ use serde_json::{Value, json};
 
 use crate::plugins::Bound;
 
+/// Whether a line, without its break, completes the answer that it stands in.
+type CompleteLine<'a> = Box<dyn Fn(&str) -> Result<bool, EngineError> + Sync + 'a>;
+
 /// Whether a line completes an answer, and what that depends on.
 pub(crate) struct Closing<'a> {
     pub identity: Value,
-    pub complete: Box<dyn Fn(&str) -> Result<bool, EngineError> + Sync + 'a>,
+    pub complete: CompleteLine<'a>,
 }
 
 impl<'a> Closing<'a> {

@@ -142,9 +142,8 @@ fn split(text: &str) -> Result<Vec<String>, &'static str> {
                 '[' => open.push(']'),
                 '{' => open.push('}'),
                 ']' | '}' => {
-                    if open.pop() != Some(letter) {
-                        return Err("a bracket is closed that was not opened");
-                    }
+                    let expected = open.pop();
+                    (expected == Some(letter)).then_some(()).ok_or("a bracket is closed that was not opened")?;
                 }
                 ',' if open.is_empty() => {
                     values.push(String::new());

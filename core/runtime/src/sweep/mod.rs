@@ -46,6 +46,9 @@ pub struct SweepRun {
     pub folder: String,
 }
 
+/// Does one run of a sweep: given its experiment, which run it is, its folder, and the folders to share with.
+pub type Work<'a> = dyn FnMut(&Experiment, &SweepRun, &Path, Vec<PathBuf>) -> Ended + 'a;
+
 /// How a run of a sweep ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -137,7 +140,7 @@ impl Sweep {
         folder: &SweepFolder,
         registry: fn(Settings) -> Result<Registry, HostError>,
         tell: &mut dyn FnMut(usize),
-        work: &mut dyn FnMut(&Experiment, &SweepRun, &Path, Vec<PathBuf>) -> Ended,
+        work: &mut Work<'_>,
     ) -> Result<Vec<Ended>, RunError> {
         let mut ended = Vec::new();
         for (index, run) in self.runs.iter().enumerate() {
