@@ -58,7 +58,7 @@ pub enum Command {
     /// Rate players from a CSV of comparisons with any ranker.
     Rate(RateArgs),
     /// Figures of AlpacaEval 2, Arena-Hard and MT-Bench from their files, of comparisons of your own, and of judges.
-    Eval(EvalArgs),
+    Eval(Box<EvalArgs>),
     /// Say what was found on this machine and, for what is missing, what to do.
     Doctor,
 }
