@@ -84,7 +84,7 @@ fn killed_and_gone_on_with_it_ends_like_its_runs_alone() {
         let mut child = sweep(&folder, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let began = Instant::now();
         // Later each time: the first dies in the first run, the last in a later one.
-        while began.elapsed() < Duration::from_millis(1500 + 1200 * kill) && child.try_wait().unwrap().is_none() {
+        while began.elapsed() < Duration::from_millis(700 + 500 * kill) && child.try_wait().unwrap().is_none() {
             thread::sleep(Duration::from_millis(5));
         }
         child.kill().unwrap();

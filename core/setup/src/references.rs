@@ -14,10 +14,15 @@ pub const VARIABLE: &str = "METAREWARD_PYTHON";
 
 /// What is installed, with all dependencies: Python's torch does not start without the whole of CUDA, which makes this
 /// several gigabytes.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 16] = [
     "torch==2.11.0",
     "transformers==4.57.6",
     "tokenizers==0.22.2",
+    // What loads exported runs, and trains on one.
+    "datasets==5.0.1",
+    "pandas==3.1.1",
+    "pyarrow==26.0.1",
+    "trl==0.29.1",
     // What `transformers serve` needs beside.
     "accelerate==1.15.0",
     "fastapi==0.165.0",
@@ -32,7 +37,8 @@ const PACKAGES: [&str; 12] = [
 ];
 
 /// What must be there once they are installed.
-const IMPORTS: &str = "import torch, transformers, accelerate, fastapi, openai, uvicorn, gguf, safetensors, xllamacpp";
+const IMPORTS: &str = "import torch, transformers, accelerate, datasets, pandas, pyarrow, trl, \
+                       fastapi, openai, uvicorn, gguf, safetensors, xllamacpp";
 
 /// Tells tests that the packages were installed for them: what is missing then is an error, and no reason to skip.
 pub const REQUIRED: &str = "METAREWARD_REFERENCES";
