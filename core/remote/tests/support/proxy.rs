@@ -1,6 +1,7 @@
 //! A forwarder that stands before any server and puts faults in its way.
 
 use std::{
+    collections::BTreeMap,
     io::{BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
@@ -58,6 +59,8 @@ struct State {
     next: AtomicUsize,
     /// What was done, in order.
     done: Mutex<Vec<Trouble>>,
+    /// How often each request, by its body, met trouble.
+    met: Mutex<BTreeMap<Vec<u8>, u32>>,
     ended: AtomicBool,
 }
 
@@ -71,6 +74,7 @@ impl Proxy {
             plan,
             next: AtomicUsize::new(0),
             done: Mutex::default(),
+            met: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let port = listener.local_addr().unwrap().port();
@@ -101,13 +105,29 @@ impl Drop for Proxy {
     }
 }
 
+/// No request meets more trouble than this. Requests in flight take the plan's entries in turns, and one of them could
+/// meet nothing but faults until its tries are used up.
+const MOST: u32 = 3;
+
 impl State {
+    /// The plan's next entry, or nothing for a request that has had its share.
+    fn planned(&self, request: &Incoming) -> Trouble {
+        let trouble = self.plan[self.next.fetch_add(1, Ordering::SeqCst) % self.plan.len()];
+        let mut met = self.met.lock().unwrap();
+        let count = met.entry(request.body.clone()).or_default();
+        if trouble == Trouble::None || *count == MOST {
+            return Trouble::None;
+        }
+        *count += 1;
+        trouble
+    }
+
     /// One request, after which the connection ends.
     fn serve(&self, mut connection: TcpStream) {
         let mut reader = BufReader::new(connection.try_clone().unwrap());
         let Some(request) = Incoming::read(&mut reader) else { return };
         let trouble = match request.method.as_str() {
-            "POST" if !self.plan.is_empty() => self.plan[self.next.fetch_add(1, Ordering::SeqCst) % self.plan.len()],
+            "POST" if !self.plan.is_empty() => self.planned(&request),
             _ => Trouble::None,
         };
         self.done.lock().unwrap().push(trouble);
