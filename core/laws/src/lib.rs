@@ -13,6 +13,7 @@ mod all_kinds;
 mod any_kind;
 pub mod exact;
 pub mod generators;
+mod golden;
 mod meta_judge;
 mod optimizer;
 mod options;
@@ -26,6 +27,7 @@ mod selector;
 mod task;
 
 pub use any_kind::{AnyPlugin, check, laws_of};
+pub use golden::{Golden, golden};
 pub use meta_judge::check_meta_judge;
 pub use optimizer::check_optimizer;
 pub use options::check_options;

@@ -1,9 +1,10 @@
 //! Against the golden files of evalica, and what can be worked out by hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::path::Path;
 
 use metareward_api::{Battle, Ranker, RankingProblem, Rating, Remark};
+use metareward_laws::{Golden, golden};
 use metareward_plugin::FromOptions;
 use ranker_elo_online::{EloOnline, EloOnlineOptions};
 
@@ -11,41 +12,16 @@ fn rate(problem: &RankingProblem, options: EloOnlineOptions) -> Rating {
     EloOnline::from_options(options).unwrap().rate(std::slice::from_ref(problem)).unwrap().remove(0)
 }
 
-/// Players and their battles from a CSV of `left,right,winner`.
-fn comparisons(csv: &str) -> (Vec<String>, RankingProblem) {
-    let rows: Vec<Vec<&str>> = csv.lines().skip(1).map(|line| line.trim().split(',').collect()).collect();
-    let mut players: Vec<String> = rows.iter().flat_map(|row| [row[0].to_owned(), row[1].to_owned()]).collect();
-    players.sort();
-    players.dedup();
-    let battle = |row: Vec<&str>| {
-        let [left, right] = [0, 1].map(|side| players.binary_search(&row[side].to_owned()).unwrap() as u32);
-        let weight = |winner| if row[2] == winner { 1.0 } else { 0.0 };
-        Battle { left, right, left_wins: weight("left"), right_wins: weight("right"), ties: weight("tie") }
-    };
-    let battles = rows.into_iter().map(battle).collect();
-    let problem = RankingProblem { players: players.len() as u32, battles };
-    (players, problem)
-}
-
 #[test]
 fn agrees_with_the_golden_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/ranking");
-    if !folder.is_dir() {
+    let Some(files) = golden(&folder, "elo").unwrap() else {
         println!("skipped: the golden files are not there ({})", folder.display());
         return;
-    }
-    for name in ["simple", "food"] {
-        let (players, problem) = comparisons(&fs::read_to_string(folder.join(format!("{name}.csv"))).unwrap());
-        let golden = fs::read_to_string(folder.join(format!("{name}-golden.csv"))).unwrap();
-        let golden: BTreeMap<&str, f64> = golden
-            .lines()
-            .filter_map(|line| line.strip_prefix("elo,")?.split_once(','))
-            .map(|(player, score)| (player, score.trim().parse().unwrap()))
-            .collect();
-        assert_eq!(golden.len(), players.len(), "{name}");
+    };
+    for Golden { name, players, problem, ratings } in files {
         let rating = rate(&problem, EloOnlineOptions::default());
-        for (player, found) in players.iter().zip(&rating.ratings) {
-            let expected = golden[player.as_str()];
+        for ((player, found), expected) in players.iter().zip(&rating.ratings).zip(ratings) {
             assert!((found - expected).abs() < 1e-9, "{name}, {player}: {found} against {expected}");
         }
     }

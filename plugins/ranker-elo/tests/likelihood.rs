@@ -1,9 +1,10 @@
 //! Plain maximum likelihood against the golden files of evalica, and the cases in which there is none.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::path::Path;
 
 use metareward_api::{Battle, Ranker, RankingProblem, Rating, Remark};
+use metareward_laws::{Golden, golden};
 use metareward_plugin::FromOptions;
 use ranker_elo::{Elo, EloOptions, TieWorth};
 
@@ -23,46 +24,22 @@ fn problem(players: u32, wins: &[(u32, u32, f64)]) -> RankingProblem {
     RankingProblem { players, battles: wins.iter().map(battle).collect() }
 }
 
-/// Players and their battles from a CSV of `left,right,winner`.
-fn comparisons(csv: &str) -> (Vec<String>, RankingProblem) {
-    let rows: Vec<Vec<&str>> = csv.lines().skip(1).map(|line| line.trim().split(',').collect()).collect();
-    let mut players: Vec<String> = rows.iter().flat_map(|row| [row[0].to_owned(), row[1].to_owned()]).collect();
-    players.sort();
-    players.dedup();
-    let battle = |row: Vec<&str>| {
-        let [left, right] = [0, 1].map(|side| players.binary_search(&row[side].to_owned()).unwrap() as u32);
-        let weight = |winner| if row[2] == winner { 1.0 } else { 0.0 };
-        Battle { left, right, left_wins: weight("left"), right_wins: weight("right"), ties: weight("tie") }
-    };
-    let battles = rows.into_iter().map(battle).collect();
-    let problem = RankingProblem { players: players.len() as u32, battles };
-    (players, problem)
-}
-
 #[test]
 fn agrees_with_the_golden_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/ranking");
-    if !folder.is_dir() {
+    let Some(files) = golden(&folder, "bradley_terry").unwrap() else {
         println!("skipped: the golden files are not there ({})", folder.display());
         return;
-    }
-    for name in ["simple", "food"] {
-        let (players, problem) = comparisons(&fs::read_to_string(folder.join(format!("{name}.csv"))).unwrap());
-        let golden = fs::read_to_string(folder.join(format!("{name}-golden.csv"))).unwrap();
-        let golden: BTreeMap<&str, f64> = golden
-            .lines()
-            .filter_map(|line| line.strip_prefix("bradley_terry,")?.split_once(','))
-            .map(|(player, score)| (player, score.trim().parse().unwrap()))
-            .collect();
-        assert_eq!(golden.len(), players.len(), "{name}");
+    };
+    for Golden { name, players, problem, ratings } in files {
         let rating = rate(&problem, 0.0, TieWorth::Half);
         assert!(rating.converged && rating.remarks.is_empty(), "{name}: {rating:?}");
         // Newton's steps, not a crawl along the direction that the likelihood leaves open.
         assert!(rating.steps < 12, "{name}: {rating:?}");
         let strength = |rating: f64| ((rating - 1000.0) * std::f64::consts::LN_10 / 400.0).exp();
         let total: f64 = rating.ratings.iter().copied().map(strength).sum();
-        for (player, rating) in players.iter().zip(&rating.ratings) {
-            let (found, expected) = (strength(*rating) / total, golden[player.as_str()]);
+        for ((player, rating), expected) in players.iter().zip(&rating.ratings).zip(ratings) {
+            let found = strength(*rating) / total;
             assert!((found - expected).abs() < 1e-9, "{name}, {player}: {found} against {expected}");
         }
     }
