@@ -4,17 +4,15 @@
 //! does, letters and digits compared, so that a score mentioned in a sentence does not cut the answer short. A rubric
 //! that does not say how its closing line looks never ends an answer early.
 
-use metareward_api::{EngineError, MetaJudge, PluginError, Rubric};
-use serde_json::{Value, json};
+use metareward_api::{EngineError, Finish, Generation, MetaJudge, PluginError, Rubric};
 
 use crate::plugins::Bound;
 
 /// Whether a line, without its break, completes the answer that it stands in.
 type CompleteLine<'a> = Box<dyn Fn(&str) -> Result<bool, EngineError> + Sync + 'a>;
 
-/// Whether a line completes an answer, and what that depends on.
+/// Which line completes an answer.
 pub(crate) struct Closing<'a> {
-    pub identity: Value,
     pub complete: CompleteLine<'a>,
 }
 
@@ -48,7 +46,21 @@ impl<'a> Closing<'a> {
                 Err(EngineError::Plugin { plugin: of.record.info.name.clone(), message })
             }
         };
-        Self { identity: json!(["first closing line", of.identity()]), complete: Box::new(complete) }
+        Self { complete: Box::new(complete) }
+    }
+
+    /// Whether an answer that was generated before, perhaps for a plugin that read its lines otherwise, ends where it
+    /// would end now. One that a stop text ended in another line may not be known again; it is then generated once more.
+    pub fn ends(&self, answer: &Generation) -> Result<bool, EngineError> {
+        let mut lines: Vec<&str> = answer.text.split('\n').collect();
+        let last = lines.pop().unwrap_or_default();
+        for line in lines {
+            if (self.complete)(line)? {
+                return Ok(false);
+            }
+        }
+        // Without a line break after it the last line is asked about only where it may be what ended the answer.
+        Ok(answer.finish != Finish::Stop || (self.complete)(last)?)
     }
 }
 
@@ -62,7 +74,21 @@ fn begins(line: &str, closing: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::begins;
+    use metareward_api::{Finish, Generation};
+
+    use super::{Closing, begins};
+
+    #[test]
+    fn an_earlier_answer_counts_where_it_would_end_the_same() {
+        let closing = Closing { complete: Box::new(|line| Ok(begins(line, "Score: 3"))) };
+        let ends = |text: &str, finish| closing.ends(&Generation { text: text.into(), tokens: 3, finish }).unwrap();
+        assert!(ends("Good.\nScore: 3", Finish::Stop));
+        assert!(ends("Good.\nScore: 3", Finish::EndOfTurn), "no break came after it");
+        assert!(ends("Good.\nPoints: 3\n", Finish::EndOfTurn));
+        assert!(!ends("Good.\nPoints: 3", Finish::Stop), "now it would go on");
+        assert!(!ends("Score: 3\nGood.", Finish::EndOfTurn), "now it would have ended before");
+        assert!(!ends("Score: 3\n", Finish::Length));
+    }
 
     #[test]
     fn a_mention_of_a_score_completes_nothing() {

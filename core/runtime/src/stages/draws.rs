@@ -64,8 +64,8 @@ pub(crate) fn kept<T>(
 }
 
 /// The answers to all conversations of a shard, one list per [`Asked`]; their keys are left in [`Context::keys`]. A text
-/// that an earlier shard holds is not generated again: it is the same wherever model, conversation, seed, sampling and
-/// closing line are. `closing`: where an answer is complete before its turn ends.
+/// that an earlier shard holds is not generated again: it is the same wherever model, conversation, seed and
+/// sampling are, and the answer is complete at the same line. `closing`: where an answer is complete before its turn ends.
 pub(crate) fn answers(
     cx: &mut Context<'_>,
     drawer: &Drawer,
@@ -86,7 +86,8 @@ pub(crate) fn answers(
         "model": drawer.model.fingerprint,
         "dtype": cx.config().engine.dtype,
         "reshape": reshapes.then(|| sampler.identity()),
-        "closing": closing.map(|closing| &closing.identity),
+        // Not the plugin that knows the closing line: `Closing::ends` tells which texts end as they would with it.
+        "closing": closing.is_some(),
     });
 
     let mut found: Vec<Vec<Option<Generation>>> = Vec::new();
@@ -107,7 +108,12 @@ pub(crate) fn answers(
             asked.conversations.iter().map(|messages| Fingerprint::of(&json!([source, messages]))).collect();
         let keyed: Vec<TextKey> =
             asked.draws.iter().zip(&draws).map(|(at, draw)| key(hashes.get(at.conversation), draw, reshapes)).collect();
-        let known: Vec<Option<Generation>> = keyed.iter().map(|key| earlier.get(key).cloned()).collect();
+        let known = |key: &TextKey| -> Result<Option<Generation>, RunError> {
+            let Some(text) = earlier.get(key) else { return Ok(None) };
+            let ends = closing.map_or(Ok(true), |closing| closing.ends(text)).map_err(RunError::Engine)?;
+            Ok(ends.then(|| text.clone()))
+        };
+        let known = keyed.iter().map(known).collect::<Result<Vec<_>, _>>()?;
         for (conversation, messages) in asked.conversations.iter().enumerate() {
             let wanted: Vec<usize> = (0..draws.len())
                 .filter(|draw| asked.draws.get(*draw).is_some_and(|at| at.conversation == conversation))

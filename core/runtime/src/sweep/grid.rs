@@ -124,43 +124,55 @@ impl Grid {
 fn split(text: &str) -> Result<Vec<String>, &'static str> {
     let mut values = vec![String::new()];
     let mut open = Vec::new();
-    let mut quote: Option<char> = None;
-    let mut escaped = false;
-    for letter in text.chars() {
-        if let Some(end) = quote {
-            // As in TOML: a backslash escapes in "…" and is a letter like others in '…'.
-            if escaped {
-                escaped = false;
-            } else if letter == '\\' && end == '"' {
-                escaped = true;
-            } else if letter == end {
-                quote = None;
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let length = if matches!(letter, '"' | '\'') { quoted(rest, letter)? } else { letter.len_utf8() };
+        let (piece, after) = rest.split_at(length);
+        rest = after;
+        match letter {
+            '[' => open.push(']'),
+            '{' => open.push('}'),
+            ']' | '}' => {
+                let expected = open.pop();
+                (expected == Some(letter)).then_some(()).ok_or("a bracket is closed that was not opened")?;
             }
-        } else {
-            match letter {
-                '"' | '\'' => quote = Some(letter),
-                '[' => open.push(']'),
-                '{' => open.push('}'),
-                ']' | '}' => {
-                    let expected = open.pop();
-                    (expected == Some(letter)).then_some(()).ok_or("a bracket is closed that was not opened")?;
-                }
-                ',' if open.is_empty() => {
-                    values.push(String::new());
-                    continue;
-                }
-                _ => {}
+            ',' if open.is_empty() => {
+                values.push(String::new());
+                continue;
             }
+            _ => {}
         }
         if let Some(value) = values.last_mut() {
-            value.push(letter);
+            value.push_str(piece);
         }
     }
-    match (quote, open.is_empty()) {
-        (Some(_), _) => Err("a quote does not close"),
-        (None, false) => Err("a bracket does not close"),
-        (None, true) => Ok(values.iter().map(|value| value.trim().to_owned()).collect()),
+    if !open.is_empty() {
+        return Err("a bracket does not close");
     }
+    Ok(values.iter().map(|value| value.trim().to_owned()).collect())
+}
+
+/// Length in bytes of the string that `text` begins with, quotes included. As in TOML: three quotes in a row begin a string
+/// of several lines, which three end, with up to two more before them that belong to it; a backslash escapes in "…" and
+/// is a letter like others in '…'.
+fn quoted(text: &str, quote: char) -> Result<usize, &'static str> {
+    let of_lines = text.chars().take_while(|letter| *letter == quote).count() >= 3;
+    let (begin, end) = if of_lines { (3, 3) } else { (1, 1) };
+    let (mut escaped, mut in_a_row) = (false, 0);
+    for (place, letter) in text.char_indices().skip(begin) {
+        if letter == quote && !escaped {
+            in_a_row += 1;
+            let after = place + letter.len_utf8();
+            let more = text[after..].starts_with(quote) && of_lines && in_a_row < 5;
+            if in_a_row >= end && !more {
+                return Ok(after);
+            }
+            continue;
+        }
+        in_a_row = 0;
+        escaped = letter == '\\' && quote == '"' && !escaped;
+    }
+    Err("a quote does not close")
 }
 
 /// A value as the config takes it: TOML where it is TOML, else the text itself.
@@ -228,6 +240,10 @@ mod tests {
         assert_eq!(values(r"a='x\',2"), [r"'x\'", "2"]);
         assert_eq!(values("a=x=1,y=2"), ["x=1", "y=2"]);
         assert_eq!(values("a=\"]\",[\"]\"]"), ["\"]\"", "[\"]\"]"]);
+        assert_eq!(
+            values(r#"a=["""'""""],''',''',"""x\""",y""","",2"#),
+            [r#"["""'""""]"#, "''','''", r#""""x\""",y""""#, r#""""#, "2"]
+        );
     }
 
     #[test]
