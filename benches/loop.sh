@@ -36,7 +36,7 @@ while [ "$round" -lt "$rounds" ]; do
     end=$(date +%s.%N)
     echo "$start $end" >"$run.time"
     "$python" "$root/benches/python/loop.py" --run "$run" --model "$model" --threads "$threads" \
-        --templates "$root/experiments/quickstart/templates" --rows "${ROWS:-1024}" --out "$folder/python-$round.json" \
+        --templates "$root/experiments/quickstart/templates" --rows "${ROWS:-192}" --out "$folder/python-$round.json" \
         >"$folder/python-$round.txt" 2>&1 || { tail -5 "$folder/python-$round.txt"; exit 1; }
 done
 "$python" "$root/benches/python/compare_loop.py" "$folder" "$rounds"

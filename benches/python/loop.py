@@ -28,7 +28,7 @@ parser.add_argument("--run", required=True, help="our run: its prompts and setti
 parser.add_argument("--model", required=True)
 parser.add_argument("--templates", required=True, help="judge.txt, criteria.txt and meta-judge.txt")
 parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--rows", type=int, default=1024, help="answers generated at once")
+parser.add_argument("--rows", type=int, default=192, help="answers generated at once")
 parser.add_argument("--out", required=True)
 parser.add_argument("--no-training", action="store_true")
 options = parser.parse_args()
