@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Message, Optimizer, Sampler, Sampling};
 
 /// Why an engine gave no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum EngineError {
     /// [`Watch::stop`] said so. What was finished is on disk; the same call goes on from there.
     Stopped,
@@ -116,6 +117,30 @@ pub struct GenerationRequest {
 /// Whether the line that a model has just finished completes its answer, as a judge's score line does.
 pub type Complete<'a> = dyn Fn(&str) -> Result<bool, EngineError> + Sync + 'a;
 
+/// Whose answers a call draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Responses to an iteration's prompts.
+    Actor,
+    /// Judgments of responses.
+    Judge,
+    /// Verdicts on judgments.
+    MetaJudge,
+    /// Responses to held-out prompts.
+    Evaluation,
+}
+
+/// Which call of an experiment it is. With the experiment's config it says which plugins guide the call, so that another
+/// process can make them too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Occasion {
+    /// Whose answers are drawn.
+    pub part: Part,
+    /// The iteration whose options the plugins have; 0 in evaluation.
+    pub iteration: u32,
+}
+
 /// What plugins have to say while an engine draws.
 #[derive(Clone, Copy, Default)]
 pub struct Guides<'a> {
@@ -125,6 +150,8 @@ pub struct Guides<'a> {
     /// Asked about every line that a line break ends. The first line of which it says yes is the answer's last, and the
     /// answer ends there with [`Finish::Stop`]. An engine that cannot ask draws on to the end of the turn.
     pub complete: Option<&'a Complete<'a>>,
+    /// Which call of an experiment it is; `None` outside experiments.
+    pub occasion: Option<Occasion>,
 }
 
 /// One answer.
@@ -403,6 +430,8 @@ pub struct TrainJob<'a> {
     pub folder: PathBuf,
     /// What the run depends on. State with another fingerprint is not gone on from.
     pub fingerprint: String,
+    /// The iteration whose options the optimizer has; 0 outside iterations.
+    pub iteration: u32,
     /// What is trained on.
     pub data: TrainData<'a>,
     /// Epochs of optimizer steps of example indices: the order is the caller's decision.

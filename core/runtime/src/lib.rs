@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod files_task;
 mod fingerprint;
+mod guide;
 mod iterate;
 mod lines;
 mod plan;
@@ -37,6 +38,7 @@ pub use config::{
 pub use error::RunError;
 pub use events::{Event, Observer, Unobserved};
 pub use fingerprint::{Fingerprint, model_fingerprint};
+pub use guide::Guide;
 pub use plan::{Plan, StageCost};
 pub use run::{Engines, Experiment, RunOutcome, RunRecord, RunRequest};
 pub use seeds::{Purpose, Seeds, shuffled};

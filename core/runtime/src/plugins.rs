@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use metareward_api::{Kind, MetaJudge, Optimizer, PluginError, Ranker, Rubric, Sampler, Selector, Task};
+use metareward_api::{Kind, MetaJudge, Optimizer, Part, PluginError, Ranker, Rubric, Sampler, Selector, Task};
 use metareward_host::{HostError, PluginRecord, Registry, Source};
 use serde_json::{Value, json};
 
@@ -82,6 +82,18 @@ pub(crate) struct PluginSet {
     pub actor_selector: Bound<dyn Selector>,
     pub judge_selector: Bound<dyn Selector>,
     pub optimizer: Bound<dyn Optimizer>,
+}
+
+impl PluginSet {
+    /// How a part's answers are drawn.
+    pub fn sampler(&self, part: Part) -> &Bound<dyn Sampler> {
+        match part {
+            Part::Actor => &self.actor_sampler,
+            Part::Judge => &self.judge_sampler,
+            Part::MetaJudge => &self.meta_sampler,
+            Part::Evaluation => &self.evaluation_sampler,
+        }
+    }
 }
 
 /// All plugins of a run.

@@ -133,6 +133,10 @@ impl Experiment {
         &self.loaded.config
     }
 
+    pub(crate) fn all_plugins(&self) -> &Plugins {
+        &self.plugins
+    }
+
     /// Every plugin with its options per iteration.
     pub fn plugins(&self) -> &[PluginUse] {
         &self.plugins.uses

@@ -165,6 +165,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         model,
         folder: folder.clone(),
         fingerprint: "speed".to_owned(),
+        iteration: 0,
         data: TrainData::Preference { data: &data, optimizer: &Dpo },
         epochs: vec![steps; epochs as usize],
         validation: Vec::new(),

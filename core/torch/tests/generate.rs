@@ -416,7 +416,7 @@ impl Sampler for ByPlace {
     }
 }
 
-const BY_PLACE: Guides<'static> = Guides { reshape: Some(&ByPlace), complete: None };
+const BY_PLACE: Guides<'static> = Guides { reshape: Some(&ByPlace), complete: None, occasion: None };
 
 #[test]
 fn a_sampler_that_reshapes_decides_every_token_whatever_the_batch() {

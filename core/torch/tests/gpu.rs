@@ -85,6 +85,7 @@ fn log_probabilities_and_training_are_the_cpus_up_to_rounding() {
                 model: folder(name),
                 folder: scratch.path().to_owned(),
                 fingerprint: "gpu".to_owned(),
+                iteration: 0,
                 data: TrainData::Sft(&data),
                 epochs: in_order(8, 4, 2),
                 validation: Vec::new(),

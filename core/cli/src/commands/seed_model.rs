@@ -99,6 +99,7 @@ pub fn run(args: &SeedModelArgs, json: bool, logs: &Logs) -> Result<(), Failure>
         model: start.clone(),
         folder: work.join("training"),
         fingerprint: format!("seed-model {}", recipe.seed),
+        iteration: 0,
         data: TrainData::Sft(&Examples(&examples)),
         epochs,
         validation: Vec::new(),

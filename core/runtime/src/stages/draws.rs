@@ -1,16 +1,15 @@
 //! From conversations and seeds to texts: the sampler's plan, what earlier shards hold already, the engine's answer.
 
 use metareward_api::{
-    Complete, EngineError, Generation, GenerationDraw, GenerationRequest, Guides, Message, Sampler, SamplerItem,
-    Sampling,
+    EngineError, Generation, GenerationDraw, GenerationRequest, Message, Occasion, Part, SamplerItem, Sampling,
 };
 use serde_json::{Value, json};
 
-use super::{Context, Drawer, closing::Closing};
+use super::{Context, Drawer};
 use crate::{
     Fingerprint, RunError,
     events::StageWatch,
-    plugins::Bound,
+    guide::Guide,
     store::{
         Place, Stage,
         texts::{self, TextKey},
@@ -65,27 +64,27 @@ pub(crate) fn kept<T>(
 
 /// The answers to all conversations of a shard, one list per [`Asked`]; their keys are left in [`Context::keys`]. A text
 /// that an earlier shard holds is not generated again: it is the same wherever model, conversation, seed and
-/// sampling are, and the answer is complete at the same line. `closing`: where an answer is complete before its turn ends.
+/// sampling are, and the answer is complete at the same line.
 pub(crate) fn answers(
     cx: &mut Context<'_>,
     drawer: &Drawer,
-    sampler: &Bound<dyn Sampler>,
+    part: Part,
     shard: usize,
     asked: &[Asked],
-    closing: Option<&Closing<'_>>,
     watch: &StageWatch<'_>,
 ) -> Result<Vec<Vec<Generation>>, RunError> {
+    let guide = Guide::new(cx.plugins, Occasion { part, iteration: drawer.iteration })?;
+    let (sampler, closing) = (guide.sampler, guide.closing.as_ref());
     let mut earlier = cx.store.neighbours_texts(&watch.place, watch.stage, shard);
     earlier.extend(texts::earlier(&cx.store.stage_folder(&watch.place, watch.stage), shard)?);
     let items: Vec<SamplerItem> = asked.iter().map(Asked::item).collect();
     let name = |item: usize| asked.get(item).map_or_else(String::new, |asked| asked.id.clone());
     let plans =
         sampler.ask_each(items.len(), |sampler, range| sampler.plan(items.get(range).unwrap_or_default()), name)?;
-    let reshapes = sampler.ask(|sampler| sampler.reshapes(), |_| String::new())?.is_some();
     let source = json!({
         "model": drawer.model.fingerprint,
         "dtype": cx.config().engine.dtype,
-        "reshape": reshapes.then(|| sampler.identity()),
+        "reshape": guide.reshapes.then(|| sampler.identity()),
         // Not the plugin that knows the closing line: `Closing::ends` tells which texts end as they would with it.
         "closing": closing.is_some(),
     });
@@ -106,8 +105,12 @@ pub(crate) fn answers(
             .collect();
         let hashes: Vec<Fingerprint> =
             asked.conversations.iter().map(|messages| Fingerprint::of(&json!([source, messages]))).collect();
-        let keyed: Vec<TextKey> =
-            asked.draws.iter().zip(&draws).map(|(at, draw)| key(hashes.get(at.conversation), draw, reshapes)).collect();
+        let keyed: Vec<TextKey> = asked
+            .draws
+            .iter()
+            .zip(&draws)
+            .map(|(at, draw)| key(hashes.get(at.conversation), draw, guide.reshapes))
+            .collect();
         let known = |key: &TextKey| -> Result<Option<Generation>, RunError> {
             let Some(text) = earlier.get(key) else { return Ok(None) };
             let ends = closing.map_or(Ok(true), |closing| closing.ends(text)).map_err(RunError::Engine)?;
@@ -133,11 +136,7 @@ pub(crate) fn answers(
     }
     if !requests.is_empty() {
         cx.load(&drawer.model.folder)?;
-        let guides = Guides {
-            reshape: if reshapes { Some(&*sampler.plugin) } else { None },
-            complete: closing.map(|closing| &*closing.complete as &Complete<'_>),
-        };
-        let made = cx.generator.generate(&requests, &guides, watch)?;
+        let made = cx.generator.generate(&requests, &guide.guides(), watch)?;
         if made.len() != requests.len() || made.iter().zip(&requests).any(|(m, r)| m.len() != r.draws.len()) {
             let message = "the engine gave fewer answers than were asked for".into();
             return Err(RunError::Engine(EngineError::Machine(message)));

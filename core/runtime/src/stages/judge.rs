@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use metareward_api::{Judgment, Position, Prompt, PromptId, Response, RubricItem, Scale};
+use metareward_api::{Judgment, Part, Position, Prompt, PromptId, Response, RubricItem, Scale};
 use serde_json::{Value, json};
 
 use super::{
     Context, Drawer, Work,
-    closing::Closing,
     draws::{Asked, AskedDraw, answers, kept},
     upstream,
 };
@@ -197,8 +196,7 @@ impl Work for Judge<'_> {
                 draws: draws(of),
             })
             .collect();
-        let closing = Closing::score(&plugins.rubric);
-        let answers = answers(cx, &self.drawer, &plugins.judge_sampler, shard, &asked, Some(&closing), watch)?;
+        let answers = answers(cx, &self.drawer, Part::Judge, shard, &asked, watch)?;
         let texts: Vec<&str> = answers.iter().flatten().map(|answer| answer.text.as_str()).collect();
         let n = self.n.max(1) as usize;
         let parsed = plugins.rubric.ask_each(

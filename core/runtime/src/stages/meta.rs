@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use metareward_api::{Judgment, Match, MetaJudgeItem, Prompt, PromptId, Response, Verdict, Winner};
+use metareward_api::{Judgment, Match, MetaJudgeItem, Part, Prompt, PromptId, Response, Verdict, Winner};
 use serde_json::{Value, json};
 
 use super::{
     Context, Drawer, Work,
-    closing::Closing,
     draws::{Asked, answers, kept},
     judge::by_response,
     upstream,
@@ -196,8 +195,7 @@ impl Work for Compare<'_> {
                 Asked::one(name(index), messages, [seed])
             })
             .collect();
-        let closing = Closing::winner(&plugins.meta_judge);
-        let answers = answers(cx, &self.drawer, &plugins.meta_sampler, shard, &asked, Some(&closing), watch)?;
+        let answers = answers(cx, &self.drawer, Part::MetaJudge, shard, &asked, watch)?;
         let texts: Vec<&str> = answers.iter().flatten().map(|answer| answer.text.as_str()).collect();
         let parsed = plugins.meta_judge.ask_each(
             texts.len(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use metareward_api::{Prompt, Response};
+use metareward_api::{Part, Prompt, Response};
 use serde_json::{Value, json};
 
 use super::{
@@ -28,15 +28,11 @@ pub(crate) struct Respond<'a> {
 }
 
 impl Respond<'_> {
-    fn sampler<'c>(
-        &self,
-        cx: &Context<'c>,
-    ) -> Result<&'c crate::plugins::Bound<dyn metareward_api::Sampler>, RunError> {
-        let plugins = cx.plugins.at(self.drawer.iteration)?;
-        Ok(match self.place {
-            Place::Iteration(_) => &plugins.actor_sampler,
-            Place::Sft | Place::Evaluation(_) => &plugins.evaluation_sampler,
-        })
+    fn part(&self) -> Part {
+        match self.place {
+            Place::Iteration(_) => Part::Actor,
+            Place::Sft | Place::Evaluation(_) => Part::Evaluation,
+        }
     }
 }
 
@@ -59,7 +55,7 @@ impl Work for Respond<'_> {
         Ok(json!({
             "model": self.drawer.model.fingerprint,
             "seeds": [self.drawer.seeds.stage(self.drawer.iteration, Purpose::Response, &[])],
-            "sampler": self.sampler(cx)?.identity(),
+            "sampler": cx.plugins.at(self.drawer.iteration)?.sampler(self.part()).identity(),
             "k": self.k,
             "prompts": upstream(self.prompts, shard)?,
         }))
@@ -82,8 +78,7 @@ impl Work for Respond<'_> {
                 Asked::one(format!("prompt {}", prompt.id), prompt.messages(), seeds)
             })
             .collect();
-        let sampler = self.sampler(cx)?;
-        let answers = answers(cx, &self.drawer, sampler, shard, &asked, None, watch)?;
+        let answers = answers(cx, &self.drawer, self.part(), shard, &asked, watch)?;
         let mut responses = Vec::new();
         for (prompt, answers) in prompts.iter().zip(answers) {
             let mut seen: BTreeMap<String, u32> = BTreeMap::new();

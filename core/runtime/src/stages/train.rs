@@ -232,6 +232,7 @@ fn run(
         model: training.from.folder.clone(),
         folder,
         fingerprint: fingerprint.to_string(),
+        iteration: training.iteration,
         data: source.data(),
         epochs: laid_out,
         validation,

@@ -64,7 +64,7 @@ pub fn answers(
     requests: &[GenerationRequest],
     reshape: Option<&dyn Sampler>,
 ) -> Vec<Vec<Generation>> {
-    engine.generate(requests, &Guides { reshape, complete: None }, &Quiet).unwrap()
+    engine.generate(requests, &Guides { reshape, ..Guides::default() }, &Quiet).unwrap()
 }
 
 fn run(engine: &mut TorchGenerator, requests: &[GenerationRequest]) -> Vec<Vec<Generation>> {

@@ -97,6 +97,7 @@ fn train(model: &Path, data: TrainData<'_>, steps: Vec<Vec<u32>>) -> (Vec<StepMe
         model: model.to_owned(),
         folder: scratch.path().to_owned(),
         fingerprint: "parity".to_owned(),
+        iteration: 0,
         data,
         epochs: vec![steps],
         validation: Vec::new(),

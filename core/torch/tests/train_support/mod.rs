@@ -241,6 +241,7 @@ pub fn job<'a>(
         model: fixture(model),
         folder: folder.to_owned(),
         fingerprint: "fixture".to_owned(),
+        iteration: 0,
         data,
         epochs,
         validation: Vec::new(),
