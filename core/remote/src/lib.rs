@@ -3,8 +3,8 @@
 //! A [`Request`] is a conversation, a text or tokens with the [`Parameters`] of its answer. A [`Pool`] sends any number of
 //! them to one or many servers: bounded in flight, within limits per minute, with retries, and each request ends as exactly
 //! one [`Answer`] or one [`Failure`]. What is sent where and when is decided by a [`Schedule`], which knows neither clock nor
-//! network. A [`Cache`] keeps answers on disk, so that nothing is asked twice. [`RemoteGenerator`] is a pool as the engine
-//! of a run.
+//! network; [`simulate`] drives it with simulated servers. A [`Cache`] keeps answers on disk, so that nothing is asked
+//! twice. [`RemoteGenerator`] is a pool as the engine of a run.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod answer;
@@ -21,6 +21,7 @@ mod pool;
 mod request;
 mod retry;
 mod schedule;
+pub mod simulate;
 mod weights;
 
 pub use answer::{Answer, Completion, TokenLogProb, Usage};
