@@ -117,6 +117,44 @@ pub(crate) fn read_events(bytes: &[u8], n: u32) -> Result<Given, Fault> {
     gathered.finish(n, false)
 }
 
+/// An answer that is read while it comes: one choice of a stream of events.
+#[derive(Default)]
+pub(crate) struct Reading {
+    /// A line that has not ended.
+    rest: Vec<u8>,
+    gathered: Gathered,
+}
+
+impl Reading {
+    /// Takes what has come; whether a line of the text has ended with it. What is not understood is passed over here: the
+    /// end of the stream is judged as a whole.
+    pub fn add(&mut self, bytes: &[u8]) -> bool {
+        self.rest.extend_from_slice(bytes);
+        let before = self.text().len();
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            let text = String::from_utf8_lossy(&line);
+            let data = text.strip_prefix("data:").map(str::trim).filter(|data| *data != "[DONE]");
+            if let Some(Ok(body)) = data.map(|data| parse(data.as_bytes()))
+                && self.gathered.add(body).is_err()
+            {
+                return false;
+            }
+        }
+        self.text()[before..].contains('\n')
+    }
+
+    /// The text so far.
+    pub fn text(&self) -> &str {
+        self.gathered.choices.first().map_or("", |choice| choice.text.as_str())
+    }
+
+    /// The model that answers, where it has said so.
+    pub fn model(&self) -> Option<&str> {
+        self.gathered.model.as_deref()
+    }
+}
+
 fn parse(bytes: &[u8]) -> Result<Body, Fault> {
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| Fault::NotJson(format!("{error}: {}", shortened(&String::from_utf8_lossy(bytes)))))?;

@@ -6,6 +6,8 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +44,14 @@ impl Cache {
         fs::create_dir_all(folder).map_err(|error| failed(&error))?;
         let mut options = OpenOptions::new();
         let file = options.read(true).append(true).create(true).open(&path).map_err(|error| failed(&error))?;
-        match file.try_lock() {
+        // A process that was just started holds it for the moment until it is another program.
+        let begun = Instant::now();
+        let mut lock = file.try_lock();
+        while matches!(lock, Err(TryLockError::WouldBlock)) && begun.elapsed() < Duration::from_millis(300) {
+            thread::sleep(Duration::from_millis(5));
+            lock = file.try_lock();
+        }
+        match lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(failed(&"another process has it open; wait for it, or use another folder"));
@@ -117,6 +126,17 @@ impl Cache {
         }
         self.places.insert(name, (self.end, text.len() as u32));
         self.end += text.len() as u64;
+        Ok(())
+    }
+
+    /// Forgets all answers, in memory and on disk.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn clear(&mut self) -> Result<(), RemoteError> {
+        self.file.set_len(0).map_err(|error| self.failed(&error))?;
+        self.places.clear();
+        self.end = 0;
         Ok(())
     }
 

@@ -5,12 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use metareward_api::Finish;
 use reqwest::{Response, StatusCode, header, redirect};
 use serde_json::Value;
 
 use crate::{
-    Endpoint, RemoteError, Request,
-    answer::{Answer, message, read_body, read_events},
+    Completion, Endpoint, RemoteError, Request,
+    answer::{Answer, Reading, message, read_body, read_events},
+    closing::{Until, end_of_answer},
     fault::{Fault, shortened},
 };
 
@@ -30,6 +32,15 @@ impl Default for Timeouts {
     fn default() -> Self {
         Timeouts { connect: Duration::from_secs(10), total: Duration::from_secs(600) }
     }
+}
+
+/// A model that a server has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Its name.
+    pub name: String,
+    /// Longest sequence in tokens, where the server says.
+    pub context: Option<u64>,
 }
 
 /// A server that can be asked.
@@ -79,14 +90,40 @@ impl Client {
     /// # Errors
     /// What went wrong, told apart.
     pub async fn ask(&self, request: &Request) -> Result<Answer, Fault> {
-        let body = self.body(request).map_err(|error| Fault::Shape(error.to_string()))?;
-        let mut sending = self.http.post(self.endpoint.address.service(request.service()));
-        if let Some(key) = &self.endpoint.key {
-            sending = sending.header(header::AUTHORIZATION, self.header(key)?);
+        self.ask_until(request, None).await
+    }
+
+    /// As [`Client::ask`]; where a line completes the answer, the rest is not waited for, and the server is told so by the end
+    /// of the connection. What was read up to there is one answer, without tokens counted.
+    ///
+    /// # Errors
+    /// What went wrong, told apart.
+    pub async fn ask_until(&self, request: &Request, until: Option<&Until<'_>>) -> Result<Answer, Fault> {
+        let mut body = self.body(request).map_err(|error| Fault::Shape(error.to_string()))?;
+        if until.is_some()
+            && let Some(body) = body.as_object_mut()
+        {
+            body.insert("stream".to_owned(), Value::from(true));
+            body.insert("stream_options".to_owned(), serde_json::json!({ "include_usage": true }));
         }
+        let sending = self.with_key(self.http.post(self.endpoint.address.service(request.service())))?;
         let sending = sending.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
-        let (bytes, events) = self.read(sending).await?;
+        let mut response = self.send(sending).await?;
+        let events = is_stream(&response);
         let n = request.parameters.n;
+        let mut reading = until.filter(|_| events && n == 1).map(|until| (Reading::default(), until));
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.chunk(&mut response, &mut bytes).await? {
+            if let Some((reading, until)) = &mut reading
+                && reading.add(&bytes[bytes.len() - chunk..])
+                && let Some(end) = end_of_answer(reading.text(), until)
+                && reading.model().is_none_or(|model| self.endpoint.is_model(model))
+            {
+                let text = reading.text()[..end].to_owned();
+                let completion = Completion { text, finish: Finish::Stop, logprobs: None };
+                return Ok(Answer { completions: vec![completion], usage: None });
+            }
+        }
         let given =
             if events { read_events(&bytes, n) } else { read_body(&bytes, n) }.map_err(|fault| self.hide(fault))?;
         match given.model {
@@ -98,20 +135,49 @@ impl Client {
         }
     }
 
-    /// The names of the models that the server has.
+    /// The models that the server has.
     ///
     /// # Errors
     /// When it does not say.
-    pub async fn models(&self) -> Result<Vec<String>, Fault> {
-        let mut sending = self.http.get(self.endpoint.address.service("models"));
-        if let Some(key) = &self.endpoint.key {
-            sending = sending.header(header::AUTHORIZATION, self.header(key)?);
-        }
-        let (bytes, _) = self.read(sending).await?;
-        let list: Value = serde_json::from_slice(&bytes).map_err(|error| Fault::NotJson(error.to_string()))?;
+    pub async fn models(&self) -> Result<Vec<Served>, Fault> {
+        let sending = self.with_key(self.http.get(self.endpoint.address.service("models")))?;
+        let list = self.json(sending).await?;
         let data = list.get("data").and_then(Value::as_array);
         let data = data.ok_or_else(|| Fault::Shape("no list of models under `data`".to_owned()))?;
-        Ok(data.iter().filter_map(|model| model.get("id")?.as_str()).map(str::to_owned).collect())
+        let served = |model: &Value| {
+            let longest = model.get("max_model_len").or_else(|| model.get("context_length"));
+            Some(Served { name: model.get("id")?.as_str()?.to_owned(), context: longest.and_then(Value::as_u64) })
+        };
+        Ok(data.iter().filter_map(served).collect())
+    }
+
+    /// What stands at a path beside the service, as in `/version`.
+    ///
+    /// # Errors
+    /// When it does not answer with JSON.
+    pub async fn get(&self, path: &str) -> Result<Value, Fault> {
+        self.json(self.with_key(self.http.get(self.endpoint.address.beside(path)))?).await
+    }
+
+    /// Puts a JSON text to a path beside the service; what it answers with is not read.
+    ///
+    /// # Errors
+    /// When the server refuses, or does not answer.
+    pub async fn post(&self, path: &str, body: String) -> Result<(), Fault> {
+        let sending = self.with_key(self.http.post(self.endpoint.address.beside(path)))?;
+        self.read(sending.header(header::CONTENT_TYPE, "application/json").body(body)).await.map(drop)
+    }
+
+    async fn json(&self, sending: reqwest::RequestBuilder) -> Result<Value, Fault> {
+        let bytes = self.read(sending).await?;
+        serde_json::from_slice(&bytes).map_err(|error| Fault::NotJson(error.to_string()))
+    }
+
+    fn with_key(&self, sending: reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, Fault> {
+        Ok(match &self.endpoint.key {
+            Some(key) => sending.header(header::AUTHORIZATION, self.header(key)?),
+            None => sending,
+        })
     }
 
     fn header(&self, key: &crate::Key) -> Result<header::HeaderValue, Fault> {
@@ -121,30 +187,41 @@ impl Client {
         Ok(value)
     }
 
-    /// Sends and reads; whether the answer is a stream of events.
-    async fn read(&self, sending: reqwest::RequestBuilder) -> Result<(Vec<u8>, bool), Fault> {
+    /// Sends and reads all.
+    async fn read(&self, sending: reqwest::RequestBuilder) -> Result<Vec<u8>, Fault> {
+        let mut response = self.send(sending).await?;
+        let mut bytes = Vec::new();
+        while self.chunk(&mut response, &mut bytes).await?.is_some() {}
+        Ok(bytes)
+    }
+
+    /// Sends, and turns an answer that is an error into one.
+    async fn send(&self, sending: reqwest::RequestBuilder) -> Result<Response, Fault> {
         let mut response = sending.send().await.map_err(|error| self.network(&error))?;
         let status = response.status();
-        let retry_after = retry_after(&response);
-        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let events = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
-        let mut bytes = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if bytes.len() + chunk.len() > LONGEST => {
-                    return Err(Fault::Shape(format!("more than {LONGEST} bytes")));
-                }
-                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-                Ok(None) => break,
-                // An error's text may be cut; its status is known.
-                Err(_) if !status.is_success() => break,
-                Err(error) => return Err(self.network(&error)),
-            }
-        }
         if status.is_success() {
-            return Ok((bytes, events));
+            return Ok(response);
         }
+        let retry_after = retry_after(&response);
+        let mut bytes = Vec::new();
+        // An error's text may be cut; its status is known.
+        while let Ok(Some(_)) = self.chunk(&mut response, &mut bytes).await {}
         Err(self.hide(Fault::Status { status: status.as_u16(), message: said(&bytes, status), retry_after }))
+    }
+
+    /// Adds the next piece of an answer to `bytes`, and gives its length; `None` at the end.
+    async fn chunk(&self, response: &mut Response, bytes: &mut Vec<u8>) -> Result<Option<usize>, Fault> {
+        match response.chunk().await {
+            Ok(Some(chunk)) if bytes.len() + chunk.len() > LONGEST => {
+                Err(Fault::Shape(format!("more than {LONGEST} bytes")))
+            }
+            Ok(Some(chunk)) => {
+                bytes.extend_from_slice(&chunk);
+                Ok(Some(chunk.len()))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.network(&error)),
+        }
     }
 
     fn network(&self, error: &reqwest::Error) -> Fault {
@@ -172,6 +249,12 @@ impl Client {
             Fault::ConnectTimeout | Fault::Timeout => fault,
         }
     }
+}
+
+/// Whether an answer comes as a stream of events.
+fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
 /// What the system says below HTTP's own words, without the URL.

@@ -1,10 +1,20 @@
 //! Where a server is and which words it understands.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use reqwest::Url;
 
 use crate::{Key, RemoteError};
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dialect::OpenAi => "openai",
+            Dialect::Vllm => "vllm",
+            Dialect::LlamaCpp => "llama-cpp",
+        })
+    }
+}
 
 /// Which parameters a server takes beside OpenAI's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +90,24 @@ impl Address {
     /// The URL of one of its services, as in `chat/completions`.
     pub(crate) fn service(&self, name: &str) -> String {
         format!("{}/{name}", self.url)
+    }
+
+    /// The URL of what lies beside the services, at the server's own root or, where the address has a longer path, one
+    /// level above its last part: `…/v1` becomes `…/version`.
+    pub(crate) fn beside(&self, path: &str) -> String {
+        let url = self.url.as_str();
+        let above = url.strip_suffix("/v1").unwrap_or(url);
+        format!("{}/{}", above.trim_end_matches('/'), path.trim_start_matches('/'))
+    }
+
+    /// The host's name or number.
+    pub fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
+    /// The port, where the URL says none that of its scheme.
+    pub fn port(&self) -> u16 {
+        self.url.port_or_known_default().unwrap_or_default()
     }
 
     /// Whether it is this machine, which no proxy leads to.

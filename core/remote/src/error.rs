@@ -56,6 +56,25 @@ pub enum RemoteError {
         /// What is different.
         message: String,
     },
+    /// A command of the user's failed.
+    #[error("{message}; the command was: {command}")]
+    Process {
+        /// The command, filled in.
+        command: String,
+        /// What went wrong, with the end of its log.
+        message: String,
+    },
+    /// A server did not take up a model.
+    #[error("{server}: {message}")]
+    Serve {
+        /// The server's address.
+        server: String,
+        /// What went wrong, and what to do.
+        message: String,
+    },
+    /// The engine beside the servers failed.
+    #[error("{0}")]
+    Engine(metareward_api::EngineError),
     /// The answers on disk cannot be read or written.
     #[error("{}: {message}", path.display())]
     Cache {

@@ -2,16 +2,20 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
-use tokio::{runtime::Runtime, task::JoinSet, time};
+use tokio::{runtime::Runtime, time};
 
 use crate::{
     Address, After, Answer, Cache, Client, Endpoint, Failure, Fault, FaultKind, Fingerprint, Key, RemoteError, Request,
-    Schedule, ScheduleOptions, Step, Timeouts,
+    Schedule, ScheduleOptions, Served, Step, Timeouts,
+    closing::{Until, closed},
 };
 
 /// How often a caller is asked whether to stop, at least.
@@ -58,6 +62,8 @@ pub struct Pool {
     clients: Vec<Client>,
     options: PoolOptions,
     cache: Option<Cache>,
+    /// What names the model in the cache, where that is not the name that is asked for.
+    identity: Option<String>,
     runtime: Runtime,
 }
 
@@ -77,18 +83,61 @@ impl Pool {
         }
         let clients = endpoints.into_iter().map(|endpoint| Client::new(endpoint, options.timeouts));
         let clients = clients.collect::<Result<_, _>>()?;
-        Ok(Pool { clients, options, cache: None, runtime: runtime()? })
+        Ok(Pool { clients, options, cache: None, identity: None, runtime: runtime()? })
     }
 
     /// Keeps answers on disk, and asks for none that is there.
     pub fn with_cache(mut self, cache: Cache) -> Pool {
-        self.cache = Some(cache);
+        self.keep(cache);
         self
+    }
+
+    /// As [`Pool::with_cache`], from now on.
+    pub fn keep(&mut self, cache: Cache) {
+        self.cache = Some(cache);
+    }
+
+    /// The models that a server has.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub fn models(&self, place: usize) -> Result<Vec<Served>, Fault> {
+        self.with(place, async |client: &Client| client.models().await).unwrap_or(Ok(Vec::new()))
     }
 
     /// The model that is asked for.
     pub fn model(&self) -> &str {
         self.clients.first().map_or("", |client| client.endpoint().model.as_str())
+    }
+
+    /// From now on servers are asked for another model, over new connections. `identity` names its weights where answers
+    /// are kept: one name may stand for other weights tomorrow.
+    ///
+    /// # Errors
+    /// When HTTP cannot be set up on this machine.
+    pub fn ask_for(&mut self, model: &str, identity: Option<String>) -> Result<(), RemoteError> {
+        for client in &mut self.clients {
+            let endpoint = Endpoint { model: model.to_owned(), ..client.endpoint().clone() };
+            *client = Client::new(endpoint, self.options.timeouts)?;
+        }
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// The servers, in the order in which they were given.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.clients.iter().map(Client::endpoint)
+    }
+
+    /// Does something with the server at this place.
+    pub(crate) fn with<T>(&self, place: usize, ask: impl AsyncFnOnce(&Client) -> T) -> Option<T> {
+        let client = self.clients.get(place)?;
+        Some(self.runtime.block_on(ask(client)))
+    }
+
+    /// The answers kept on disk, where they are.
+    pub fn cache_mut(&mut self) -> Option<&mut Cache> {
+        self.cache.as_mut()
     }
 
     /// Whether every server takes prompts by token ids.
@@ -119,8 +168,23 @@ impl Pool {
         take: &mut Take<'_>,
         stop: &dyn Fn() -> bool,
     ) -> Result<Counts, RemoteError> {
-        let Pool { clients, options, cache, runtime } = self;
-        let call = Call::new(clients, options, cache, take, stop);
+        self.run_until(requests, None, take, stop)
+    }
+
+    /// As [`Pool::run`], for requests for one answer each. An answer ends with the first line of which `until` says yes:
+    /// its finish is then [`metareward_api::Finish::Stop`], and of one that comes as a stream the rest is not waited for.
+    ///
+    /// # Errors
+    /// As [`Pool::run`].
+    pub fn run_until(
+        &mut self,
+        requests: impl Iterator<Item = Request>,
+        until: Option<&Until<'_>>,
+        take: &mut Take<'_>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Counts, RemoteError> {
+        let Pool { clients, options, cache, identity, runtime } = self;
+        let call = Call::new(clients, options, (cache, identity.as_deref()), until, take, stop);
         runtime.block_on(call.drive(requests))
     }
 
@@ -141,7 +205,8 @@ impl Pool {
                 Ok(())
             };
             let one = std::slice::from_ref(client);
-            let call = Call::new(one, &self.options, &mut self.cache, &mut take, stop);
+            let kept = (&mut self.cache, self.identity.as_deref());
+            let call = Call::new(one, &self.options, kept, None, &mut take, stop);
             self.runtime.block_on(call.drive(requests.iter().cloned()))?;
             all.push((client.endpoint().address.url().to_owned(), found.into_values().collect()));
         }
@@ -167,10 +232,10 @@ pub fn only_model(address: &Address, key: Option<&Key>, timeouts: Timeouts) -> R
     let failed = |message: String| RemoteError::Models { server: address.url().to_owned(), message };
     let models = runtime()?.block_on(client.models()).map_err(|fault| failed(fault.to_string()))?;
     match models.as_slice() {
-        [one] => Ok(one.clone()),
+        [one] => Ok(one.name.clone()),
         [] => Err(failed("it has no model".to_owned())),
         many => {
-            let names = many.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let names = many.iter().take(10).map(|model| model.name.as_str()).collect::<Vec<_>>().join(", ");
             Err(failed(format!("it has {} models; name one: {names}", many.len())))
         }
     }
@@ -184,13 +249,14 @@ fn runtime() -> Result<Runtime, RemoteError> {
 /// A server's URL and what became of requests to it.
 type OfServer = (String, Vec<Result<Answer, Failure>>);
 
-type Flying = JoinSet<(u64, usize, Result<Answer, Fault>)>;
+type Flight<'a> = Pin<Box<dyn Future<Output = (u64, usize, Result<Answer, Fault>)> + 'a>>;
 
 /// One call of [`Pool::run`].
 struct Call<'a> {
     clients: &'a [Client],
     cache: &'a mut Option<Cache>,
     model: String,
+    until: Option<&'a Until<'a>>,
     schedule: Schedule,
     start: Instant,
     /// Requests in the schedule.
@@ -208,15 +274,18 @@ impl<'a> Call<'a> {
     fn new(
         clients: &'a [Client],
         options: &PoolOptions,
-        cache: &'a mut Option<Cache>,
+        (cache, identity): (&'a mut Option<Cache>, Option<&str>),
+        until: Option<&'a Until<'a>>,
         take: &'a mut Take<'a>,
         stop: &'a dyn Fn() -> bool,
     ) -> Call<'a> {
+        let asked = || clients.first().map(|client| client.endpoint().model.clone()).unwrap_or_default();
         Call {
             schedule: Schedule::new(clients.len(), options.schedule.clone()),
             clients,
             cache,
-            model: clients.first().map(|client| client.endpoint().model.clone()).unwrap_or_default(),
+            model: identity.map_or_else(asked, str::to_owned),
+            until,
             start: Instant::now(),
             asked: BTreeMap::new(),
             same: BTreeMap::new(),
@@ -229,7 +298,7 @@ impl<'a> Call<'a> {
 
     async fn drive(mut self, requests: impl Iterator<Item = Request>) -> Result<Counts, RemoteError> {
         let mut requests = requests.enumerate().map(|(place, request)| (place as u64, request)).fuse();
-        let mut flying: Flying = JoinSet::new();
+        let mut flying: FuturesUnordered<Flight<'a>> = FuturesUnordered::new();
         let mut all_drawn = false;
         loop {
             while !all_drawn && self.schedule.has_room() {
@@ -248,7 +317,7 @@ impl<'a> Call<'a> {
                 break;
             }
             match self.schedule.next(self.start.elapsed()) {
-                Step::Send { item, server } => self.send(item, server, &mut flying),
+                Step::Send { item, server } => self.send(item, server, &flying),
                 Step::GiveUp => {
                     self.give_up(&mut requests)?;
                     break;
@@ -260,10 +329,10 @@ impl<'a> Call<'a> {
                             time::sleep(wait).await;
                             None
                         }
-                        false => time::timeout(wait, flying.join_next()).await.ok().flatten(),
+                        false => time::timeout(wait, flying.next()).await.ok().flatten(),
                     };
                     if let Some(landed) = landed {
-                        self.land(landed.map_err(|error| RemoteError::Http(error.to_string()))?)?;
+                        self.land(landed)?;
                     }
                 }
             }
@@ -277,7 +346,7 @@ impl<'a> Call<'a> {
     /// Takes up a request, unless its answer is known.
     fn admit(&mut self, item: u64, request: Request) -> Result<(), RemoteError> {
         let name = request.fingerprint(&self.model);
-        if let Some(answer) = self.cache.as_mut().map(|cache| cache.get(name)).transpose()?.flatten() {
+        if let Some(answer) = self.known(name)? {
             self.counts.kept += 1;
             return self.give(item, Ok(answer));
         }
@@ -292,11 +361,17 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    fn send(&mut self, item: u64, server: usize, flying: &mut Flying) {
+    /// The answer that the cache has, as it ends in this call.
+    fn known(&mut self, name: Fingerprint) -> Result<Option<Answer>, RemoteError> {
+        let known = self.cache.as_mut().map(|cache| cache.get(name)).transpose()?.flatten();
+        Ok(known.and_then(|answer| closed(answer, self.until)))
+    }
+
+    fn send(&mut self, item: u64, server: usize, flying: &FuturesUnordered<Flight<'a>>) {
         let (Some((request, _)), Some(client)) = (self.asked.get(&item), self.clients.get(server)) else { return };
-        let (request, client) = (Arc::clone(request), client.clone());
+        let (request, until) = (Arc::clone(request), self.until);
         self.counts.sent += 1;
-        flying.spawn(async move { (item, server, client.ask(&request).await) });
+        flying.push(Box::pin(async move { (item, server, client.ask_until(&request, until).await) }));
     }
 
     fn land(&mut self, landed: (u64, usize, Result<Answer, Fault>)) -> Result<(), RemoteError> {
@@ -308,6 +383,8 @@ impl<'a> Call<'a> {
                 self.schedule.answered(item, server, usage.map(|usage| usage.prompt.saturating_add(usage.completion)));
                 self.counts.prompt_tokens += usage.map_or(0, |usage| u64::from(usage.prompt));
                 self.counts.answer_tokens += usage.map_or(0, |usage| u64::from(usage.completion));
+                // One that was cut on its way here stays as it is; another one is cut now.
+                let answer = closed(answer.clone(), self.until).unwrap_or(answer);
                 self.settle(item, Ok(answer))?;
             }
             Err(fault) => {
@@ -366,7 +443,7 @@ impl<'a> Call<'a> {
                 return Err(RemoteError::Stopped);
             }
             let name = request.fingerprint(&self.model);
-            let known = self.cache.as_mut().map(|cache| cache.get(name)).transpose()?.flatten();
+            let known = self.known(name)?;
             self.counts.kept += u64::from(known.is_some());
             self.give(item, known.ok_or_else(|| Failure { fault: fault.clone(), tries: 0 }))?;
         }

@@ -1,12 +1,147 @@
 //! Proof that every server answers with the same weights, and with the right ones: after training, servers are told to
 //! load another model, and one that did not would spoil a run without a word.
 
-use crate::{Answer, Cache, Pool, Prompt, RemoteError, Request};
+use std::path::Path;
+
+use metareward_api::{EngineError, Message};
+
+use crate::{Answer, Cache, Failure, Pool, Prompt, RemoteError, Request};
+
+/// What a server said, for an engine that computes how probable that is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Said<'a> {
+    /// The conversation.
+    pub messages: &'a [Message],
+    /// The server's words, which may end before the turn does.
+    pub text: &'a str,
+}
+
+/// A token of what was said, as an engine sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Natural logarithm of its probability, given everything before it.
+    pub logprob: f64,
+    /// The highest of any token in its place.
+    pub best: f64,
+}
+
+/// Computes log-probabilities with the weights in a folder: what servers are held against.
+pub trait Measure: Send {
+    /// Every text's tokens, the end of the turn left out, in the order of the texts.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] when the folder cannot be used.
+    fn measure(&mut self, folder: &Path, said: &[Said<'_>]) -> Result<Vec<Vec<Measured>>, EngineError>;
+}
+
+/// How far a server is from weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Distance {
+    /// Mean over tokens: of the difference in log-probability where the server gives them, else of what its greedy tokens
+    /// fall short of the most probable ones.
+    pub mean: f64,
+    /// Tokens of which it is the mean.
+    pub tokens: usize,
+    /// Whether the server gave log-probabilities.
+    logprobs: bool,
+}
+
+impl Distance {
+    /// What was compared.
+    pub fn by(&self) -> &'static str {
+        if self.logprobs { "log-probabilities" } else { "greedy texts" }
+    }
+
+    /// Whether a server at this distance has the weights: within `tolerance`, and not much nearer to the weights that it
+    /// had before.
+    ///
+    /// # Errors
+    /// What is different.
+    pub fn judge(&self, before: Option<&Distance>, tolerance: f64) -> Result<(), String> {
+        // Below this, numbers are rounding.
+        const ROUNDING: f64 = 1e-6;
+        if let Some(before) = before
+            && before.mean < self.mean / 2.0
+            && self.mean > ROUNDING
+        {
+            return Err(format!(
+                "it still answers with the model before: by {} it is {:.2e} from that one and {:.2e} from the one that it \
+                 was told to serve",
+                self.by(),
+                before.mean,
+                self.mean
+            ));
+        }
+        if self.mean > tolerance {
+            return Err(format!(
+                "by {} of {} tokens it is {:.2e} from the model that it was told to serve, more than the tolerance of \
+                 {tolerance}",
+                self.by(),
+                self.tokens,
+                self.mean
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How far each server's greedy answers are from the weights in a folder, which is read once. `None` where nothing can be
+/// compared.
+pub(crate) fn distances(
+    measure: &mut dyn Measure,
+    folder: &Path,
+    conversations: &[Vec<Message>],
+    servers: &[Vec<Answer>],
+) -> Result<Vec<Option<Distance>>, RemoteError> {
+    let text = |answer: &'_ Answer| answer.completions.first().map_or(String::new(), |found| found.text.clone());
+    let texts: Vec<String> = servers.iter().flatten().map(text).collect();
+    let said: Vec<Said<'_>> =
+        conversations.iter().cycle().zip(&texts).map(|(messages, text)| Said { messages, text }).collect();
+    let mut measured = measure.measure(folder, &said).map_err(RemoteError::Engine)?.into_iter();
+    Ok(servers.iter().map(|answers| distance(&mut measured, answers)).collect())
+}
+
+/// How far one server's answers are from what was measured of them.
+fn distance(measured: &mut dyn Iterator<Item = Vec<Measured>>, answers: &[Answer]) -> Option<Distance> {
+    let (mut apart, mut short) = (Vec::new(), Vec::new());
+    for (answer, tokens) in answers.iter().zip(measured) {
+        let given = answer.completions.first().and_then(|found| found.logprobs.as_ref());
+        match given.filter(|given| !given.is_empty()) {
+            // Some give the end of the turn, too. Where the numbers differ, the words were cut into other tokens.
+            Some(given) if given.len() == tokens.len() || given.len() == tokens.len() + 1 => {
+                apart.extend(tokens.iter().zip(given).map(|(one, other)| (one.logprob - other.logprob).abs()));
+            }
+            Some(_) => {}
+            None => short.extend(tokens.iter().map(|token| token.best - token.logprob)),
+        }
+    }
+    let mean = |numbers: &[f64], logprobs| {
+        let sum: f64 = numbers.iter().sum();
+        let tokens = numbers.len();
+        (tokens > 0).then(|| Distance { mean: sum / tokens as f64, tokens, logprobs })
+    };
+    mean(&apart, true).or_else(|| mean(&short, false))
+}
 
 impl Pool {
+    /// Puts each probe to every server, past the cache, and gives each server's URL with what became of them.
+    ///
+    /// # Errors
+    /// As [`Pool::run`].
+    pub(crate) fn ask_past_cache(
+        &mut self,
+        probes: &[Request],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<(String, Vec<Result<Answer, Failure>>)>, RemoteError> {
+        let cache: Option<Cache> = self.take_cache();
+        let found = self.ask_each(probes, stop);
+        self.put_cache(cache);
+        found
+    }
+
     /// Puts each probe to every server, past the cache, and holds the answers against each other and against `expected`,
-    /// where that is given: the same texts, and log-probabilities that are at most `tolerance` apart. Probes must be greedy
-    /// and ask for log-probabilities. Gives the first server's answers, for a comparison another day.
+    /// where that is given: the same texts, and log-probabilities that are at most `tolerance` apart in the mean. Probes must
+    /// be greedy and ask for log-probabilities. Gives the first server's answers, for a comparison another day.
     ///
     /// # Errors
     /// [`RemoteError::Weights`] with the server that differs or does not answer; a probe that proves nothing;
@@ -24,12 +159,9 @@ impl Pool {
             let message = "there must be some, greedy and with log-probabilities".to_owned();
             return Err(RemoteError::Setting { name: "probes", message });
         }
-        let cache: Option<Cache> = self.take_cache();
-        let found = self.ask_each(probes, stop);
-        self.put_cache(cache);
         let mut first: Option<Vec<Answer>> = expected.map(<[Answer]>::to_vec);
         let mut kept = None;
-        for (server, answers) in found? {
+        for (server, answers) in self.ask_past_cache(probes, stop)? {
             let differs = |message: String| RemoteError::Weights { server: server.clone(), message };
             let answers: Vec<Answer> = answers
                 .into_iter()
@@ -37,12 +169,7 @@ impl Pool {
                 .map_err(|failure| differs(format!("it does not answer a probe: {failure}")))?;
             match &first {
                 None => first = Some(answers.clone()),
-                Some(first) => {
-                    for ((probe, one), other) in probes.iter().zip(first).zip(&answers) {
-                        compare(one, other, tolerance)
-                            .map_err(|why| differs(format!("{why}, asked {}", shown(probe))))?;
-                    }
-                }
+                Some(first) => same(probes, first, &answers, tolerance).map_err(differs)?,
             }
             kept.get_or_insert(answers);
         }
@@ -50,23 +177,46 @@ impl Pool {
     }
 }
 
-/// Whether two answers can be one model's.
-fn compare(one: &Answer, other: &Answer, tolerance: f64) -> Result<(), String> {
-    let (Some(expected), Some(found)) = (one.completions.first(), other.completions.first()) else {
-        return Err("it gave no answer".to_owned());
-    };
-    if expected.text != found.text {
-        return Err(format!("it says {:?} where {:?} was expected", found.text, expected.text));
+/// Whether two servers' answers can be one model's. Greedy texts may part where two tokens are all but equally probable:
+/// from there on nothing is compared.
+pub(crate) fn same(probes: &[Request], one: &[Answer], other: &[Answer], tolerance: f64) -> Result<(), String> {
+    let (mut sum, mut tokens) = (0.0, 0usize);
+    for ((probe, one), other) in probes.iter().zip(one).zip(other) {
+        let (Some(expected), Some(found)) = (one.completions.first(), other.completions.first()) else {
+            return Err(format!("it gave no answer, asked {}", shown(probe)));
+        };
+        match (&expected.logprobs, &found.logprobs) {
+            (Some(expected), Some(found)) => {
+                for (one, other) in expected.iter().zip(found) {
+                    let apart = (one.logprob - other.logprob).abs();
+                    if one.token != other.token && apart > tolerance {
+                        return Err(format!(
+                            "it says {:?} where {:?} was expected, asked {}",
+                            other.token,
+                            one.token,
+                            shown(probe)
+                        ));
+                    }
+                    (sum, tokens) = (sum + apart, tokens + 1);
+                    if one.token != other.token {
+                        break;
+                    }
+                }
+            }
+            (None, None) if expected.text == found.text => {}
+            (None, None) => {
+                return Err(format!(
+                    "it says {:?} where {:?} was expected, asked {}",
+                    found.text,
+                    expected.text,
+                    shown(probe)
+                ));
+            }
+            _ => return Err("only some servers give log-probabilities".to_owned()),
+        }
     }
-    let (Some(expected), Some(found)) = (&expected.logprobs, &found.logprobs) else {
-        return Err("it gave no log-probabilities".to_owned());
-    };
-    if expected.len() != found.len() {
-        return Err(format!("it gave {} log-probabilities where {} were expected", found.len(), expected.len()));
-    }
-    let apart = expected.iter().zip(found).map(|(one, other)| (one.logprob - other.logprob).abs());
-    let most = apart.fold(0.0, f64::max);
-    if most <= tolerance { Ok(()) } else { Err(format!("its log-probabilities are up to {most:.4} apart")) }
+    let mean = if tokens == 0 { 0.0 } else { sum / tokens as f64 };
+    if mean <= tolerance { Ok(()) } else { Err(format!("its log-probabilities are {mean:.4} apart in the mean")) }
 }
 
 /// The beginning of a probe.
@@ -78,5 +228,61 @@ fn shown(probe: &Request) -> String {
         }
         Prompt::Text(text) => format!("{:?}", crate::fault::shortened(text)),
         Prompt::Tokens(tokens) => format!("{} token ids", tokens.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metareward_api::Finish;
+
+    use super::*;
+    use crate::{Completion, TokenLogProb};
+
+    /// An engine of which each token is so probable.
+    struct Fixed(f64, f64);
+
+    impl Measure for Fixed {
+        fn measure(&mut self, _: &Path, said: &[Said<'_>]) -> Result<Vec<Vec<Measured>>, EngineError> {
+            let tokens = |said: &Said<'_>| vec![Measured { logprob: self.0, best: self.1 }; said.text.len()];
+            Ok(said.iter().map(tokens).collect())
+        }
+    }
+
+    fn answer(text: &str, logprobs: Option<&[f64]>) -> Answer {
+        let token = |logprob: &f64| TokenLogProb { token: String::new(), logprob: *logprob };
+        let logprobs = logprobs.map(|given| given.iter().map(token).collect());
+        let completion = Completion { text: text.to_owned(), finish: Finish::EndOfTurn, logprobs };
+        Answer { completions: vec![completion], usage: None }
+    }
+
+    #[test]
+    fn distances_are_of_log_probabilities_or_of_greedy_choices() {
+        let conversations = vec![vec![Message::user("x")]; 2];
+        let of = |answers: &[Answer]| {
+            let servers = [answers.to_vec(), answers.to_vec()];
+            let found = distances(&mut Fixed(-1.0, -0.75), Path::new(""), &conversations, &servers).unwrap();
+            assert_eq!(found[0], found[1]);
+            found[0]
+        };
+        let given = [answer("ab", Some(&[-1.0, -1.5, -9.0])), answer("abc", Some(&[-1.0]))];
+        let found = of(&given).unwrap();
+        assert_eq!(
+            (found.mean, found.tokens, found.by()),
+            (0.25, 2, "log-probabilities"),
+            "the second is cut otherwise"
+        );
+        let found = of(&[answer("ab", None), answer("", None)]).unwrap();
+        assert_eq!((found.mean, found.tokens, found.by()), (0.25, 2, "greedy texts"));
+        assert_eq!(of(&[answer("", None), answer("", None)]), None);
+    }
+
+    #[test]
+    fn the_model_before_is_told_from_rounding() {
+        let at = |mean| Distance { mean, tokens: 9, logprobs: true };
+        assert!(at(0.01).judge(None, 0.05).is_ok());
+        assert!(at(0.01).judge(Some(&at(0.012)), 0.05).is_ok());
+        assert!(at(0.06).judge(None, 0.05).unwrap_err().contains("tolerance"));
+        assert!(at(0.01).judge(Some(&at(0.001)), 0.05).unwrap_err().contains("the model before"));
+        assert!(at(1e-7).judge(Some(&at(0.0)), 0.05).is_ok(), "the two are one model");
     }
 }

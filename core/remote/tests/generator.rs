@@ -105,6 +105,10 @@ impl ReadPrompt for Words {
     fn tokens(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
         Ok(messages.iter().flat_map(|message| message.content.bytes().map(u32::from)).collect())
     }
+
+    fn length(&self, text: &str) -> Result<u32, EngineError> {
+        Ok(text.len() as u32)
+    }
 }
 
 #[test]
