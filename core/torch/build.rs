@@ -53,7 +53,13 @@ fn main() {
         // libtorch's headers are not ours to mend.
         .warnings(false)
         .include(root.join("include"))
+        .include(root.join("include/torch/csrc/api/include"))
+        // Declarations of Gloo, whose headers do not come with libtorch.
+        .include("shim/gloo")
+        .define("USE_C10D_GLOO", None)
         .file("shim/attention.cpp")
+        .file("shim/group.cpp")
+        .file("shim/optimizer.cpp")
         .compile("metareward_torch_shim");
     println!("cargo:rustc-env=METAREWARD_LIBTORCH_VERSION={version}.{}", part("PATCH"));
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.display());

@@ -45,6 +45,31 @@ impl DeviceChoice {
     }
 }
 
+impl DeviceChoice {
+    /// The device of the process that is number `local_rank` on its host, of several that were asked for the same: each
+    /// has a GPU of its own, counted from the one that was named. A process that sees one GPU alone takes that.
+    ///
+    /// # Errors
+    /// [`TorchError::Machine`] when there are fewer GPUs than processes.
+    pub fn resolve_for(self, local_rank: usize) -> Result<Device> {
+        let library::Cuda::Ready { devices } = library::cuda() else { return self.resolve() };
+        let first = match self {
+            DeviceChoice::Cpu => return Ok(Device::Cpu),
+            DeviceChoice::Auto => 0,
+            DeviceChoice::Cuda(index) => index,
+        };
+        match *devices {
+            0 => self.resolve(),
+            1 if first == 0 => Ok(Device::Cuda(0)),
+            devices if first + local_rank < devices => Ok(Device::Cuda(first + local_rank)),
+            devices => Err(TorchError::Machine(format!(
+                "there is no GPU for process {local_rank} of this host, which has {devices}: start fewer processes on it, \
+                 or use device = \"cpu\""
+            ))),
+        }
+    }
+}
+
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -33,6 +33,9 @@ pub enum TorchError {
     /// There is no memory left, on the device or in the machine. What was asked for, and what of it is taken.
     #[error("{0}")]
     Memory(String),
+    /// The processes of a group do not find each other or lost each other, or what says which they are is wrong.
+    #[error("process group: {0}")]
+    Group(String),
     /// The machine cannot do it: libtorch, device.
     #[error("{0}")]
     Machine(String),
@@ -83,6 +86,7 @@ impl From<TorchError> for EngineError {
             TorchError::Io { path, message } => EngineError::Io { path, message },
             TorchError::Input(message) => EngineError::Input { record: "input".to_owned(), message },
             TorchError::Libtorch(message) => EngineError::Machine(format!("libtorch: {message}")),
+            TorchError::Group(message) => EngineError::Machine(format!("process group: {message}")),
             TorchError::Memory(message) | TorchError::Machine(message) => EngineError::Machine(message),
         }
     }
