@@ -11,7 +11,8 @@ use super::{
     attention::{Heads, Row, attend},
     batch::Batch,
     elementwise::{rms_norm, rms_norm_in_place, rotate, swiglu},
-    matmul::{Into, Packed, product},
+    matmul::{Into, product},
+    packed::{Packed, Pages, Source},
     sample::Drawer,
     schedule::{Backend, Wanted},
     simd::{Floats, Level, padded},
@@ -30,8 +31,8 @@ pub(crate) struct CpuModel {
     inner: usize,
     epsilon: f32,
     vocabulary: usize,
-    /// Empty when the output matrix is the embedding matrix: then `head` has them.
-    embeddings: Floats,
+    /// `None` when the output matrix is the embedding matrix: then `head` has them.
+    embeddings: Option<Pages>,
     layers: Vec<Layer>,
     norm: Floats,
     head: Packed,
@@ -87,11 +88,11 @@ fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 impl CpuModel {
-    /// Packs the weights of `model`.
+    /// Packs the weights of `model`, with `threads`.
     ///
     /// # Errors
-    /// When libtorch does not give a tensor's numbers.
-    pub(crate) fn new(model: &CausalLm) -> Result<Self> {
+    /// When libtorch does not give a tensor's numbers, and when there is no memory for them.
+    pub(crate) fn new(model: &CausalLm, threads: usize) -> Result<Self> {
         let (config, dtype) = (model.config(), model.precision());
         let size = |n: i64| usize::try_from(n).map_err(|error| TorchError::Machine(error.to_string()));
         let (hidden, intermediate, head_dim) =
@@ -109,60 +110,38 @@ impl CpuModel {
             let values = floats(tensor)?;
             Ok(place(&values, &some(values.len(), length), length))
         };
-        let joined = |parts: &[&Tensor]| -> Result<Vec<f32>> {
+        let bias = |parts: &[&Option<Tensor>], entries: &[Option<usize>]| -> Result<Option<Floats>> {
             let mut all = Vec::new();
-            for part in parts {
+            for part in parts.iter().filter_map(|part| part.as_ref()) {
                 all.extend(floats(part)?);
             }
-            Ok(all)
-        };
-        let bias = |parts: &[&Option<Tensor>], entries: &[Option<usize>]| -> Result<Option<Floats>> {
-            let parts: Vec<&Tensor> = parts.iter().filter_map(|part| part.as_ref()).collect();
-            if parts.is_empty() {
-                return Ok(None);
-            }
             let length = entries.len().next_multiple_of(super::matmul::PANEL);
-            Ok(Some(place(&joined(&parts)?, entries, length)))
+            Ok((!all.is_empty()).then(|| place(&all, entries, length)))
+        };
+        let packed = |parts: &[&Tensor], width: usize, rows: &[Option<usize>], columns: &[Option<usize>]| {
+            Packed::new(dtype, &Source::new(parts)?, width, rows, columns, threads)
         };
         let mut layers = Vec::with_capacity(model.layers().len());
         for layer in model.layers() {
             layers.push(Layer {
                 input_norm: vector(&layer.input_norm, stride)?,
-                qkv: Packed::new(
-                    dtype,
-                    &joined(&[&layer.q.weight, &layer.k.weight, &layer.v.weight])?,
-                    hidden,
-                    &qkv,
-                    &plain,
-                ),
+                qkv: packed(&[&layer.q.weight, &layer.k.weight, &layer.v.weight], hidden, &qkv, &plain)?,
                 qkv_bias: bias(&[&layer.q.bias, &layer.k.bias, &layer.v.bias], &qkv)?,
                 q_norm: layer.q_norm.as_ref().map(|w| vector(w, width)).transpose()?,
                 k_norm: layer.k_norm.as_ref().map(|w| vector(w, width)).transpose()?,
-                out: Packed::new(dtype, &floats(&layer.o.weight)?, queries * head_dim, &plain, &heads_in),
+                out: packed(&[&layer.o.weight], queries * head_dim, &plain, &heads_in)?,
                 out_bias: bias(&[&layer.o.bias], &plain)?,
                 post_norm: vector(&layer.post_norm, stride)?,
-                gate_up: Packed::new(
-                    dtype,
-                    &joined(&[&layer.gate.weight, &layer.up.weight])?,
-                    hidden,
-                    &gate_up,
-                    &plain,
-                ),
+                gate_up: packed(&[&layer.gate.weight, &layer.up.weight], hidden, &gate_up, &plain)?,
                 gate_up_bias: bias(&[&layer.gate.bias, &layer.up.bias], &gate_up)?,
-                down: Packed::new(
-                    dtype,
-                    &floats(&layer.down.weight)?,
-                    intermediate,
-                    &plain,
-                    &some(intermediate, inner),
-                ),
+                down: packed(&[&layer.down.weight], intermediate, &plain, &some(intermediate, inner))?,
                 down_bias: bias(&[&layer.down.bias], &plain)?,
                 window: layer.window.map(size).transpose()?,
             });
         }
         let tensor = |name: &str| {
             let found = model.weights().tensors().get(name);
-            floats(found.ok_or_else(|| TorchError::Input(format!("tensor {name} is missing")))?)
+            found.ok_or_else(|| TorchError::Input(format!("tensor {name} is missing")))
         };
         #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
         Ok(CpuModel {
@@ -174,15 +153,13 @@ impl CpuModel {
             inner,
             epsilon: config.norm_eps as f32,
             vocabulary,
-            embeddings: if config.tied {
-                Floats::default()
-            } else {
-                let values = tensor("model.embed_tokens.weight")?;
-                place(&values, &some(values.len(), values.len()), values.len())
+            embeddings: match config.tied {
+                true => None,
+                false => Some(Source::new(&[tensor("model.embed_tokens.weight")?])?.floats()?),
             },
             layers,
-            norm: place(&tensor("model.norm.weight")?, &some(hidden, stride), stride),
-            head: Packed::new(dtype, &floats(model.lm_head()?)?, hidden, &some(vocabulary, vocabulary), &plain),
+            norm: vector(tensor("model.norm.weight")?, stride)?,
+            head: packed(&[model.lm_head()?], hidden, &some(vocabulary, vocabulary), &plain)?,
         })
     }
 
@@ -290,10 +267,10 @@ impl Backend for CpuWorker {
         self.normal.grow(rows * stride);
         for (x, token) in self.x.chunks_exact_mut(stride).zip(&batch.tokens) {
             let token = (*token as usize).min(model.vocabulary - 1);
-            if model.embeddings.is_empty() {
-                model.head.row(token, &mut x[..model.hidden]);
-            } else {
-                x[..model.hidden].copy_from_slice(&model.embeddings[token * model.hidden..][..model.hidden]);
+            let x = &mut x[..model.hidden];
+            match &model.embeddings {
+                None => model.head.row(token, x),
+                Some(embeddings) => x.copy_from_slice(&embeddings[token * model.hidden..][..model.hidden]),
             }
         }
         let outputs = batch.outputs.len();
@@ -564,7 +541,7 @@ mod tests {
 
             let rope = RopeTable::new(model.config(), Device::Cpu).unwrap();
             let table = Arc::new(turns(&rope, model.config(), LENGTH).unwrap());
-            let packed = Arc::new(CpuModel::new(&model).unwrap());
+            let packed = Arc::new(CpuModel::new(&model, 2).unwrap());
             let new = || CpuWorker::new(Arc::clone(&packed), Arc::clone(&table), 100);
             let whole = logits(&mut new(), &tokens, LENGTH);
             let tensors = logits(&mut TensorWorker::new(model, 100).unwrap(), &tokens, 9);

@@ -18,7 +18,10 @@ mod elementwise;
 mod flash;
 mod matmul;
 mod memory;
+mod packed;
 mod reshape;
+#[cfg(test)]
+pub(crate) mod rounding;
 mod sample;
 mod schedule;
 pub(crate) mod simd;
@@ -155,7 +158,8 @@ impl TorchGenerator {
         if model.device() == Device::Cpu {
             let config = Arc::clone(model.config());
             let rope = RopeTable::new(&config, Device::Cpu)?;
-            let model = Model::Cpu { model: Arc::new(CpuModel::new(&model)?), rope, spare: Mutex::default() };
+            let model =
+                Model::Cpu { model: Arc::new(CpuModel::new(&model, self.threads())?), rope, spare: Mutex::default() };
             self.loaded = Some(Loaded::new(model, config, prompting));
         } else {
             self.set_model_on_tensors(model, prompting);
