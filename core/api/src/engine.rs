@@ -387,6 +387,52 @@ pub struct Lora {
     pub targets: Vec<String>,
 }
 
+/// How the weights of a model that computes in bf16 take updates that bf16 cannot hold. At a learning rate of 5e-6 that is
+/// nearly all of them: neighbouring bf16 numbers lie 1/256 to 1/128 of their size apart. A model that computes in f32 keeps
+/// its weights in f32 and takes [`WeightUpdates::Masters`] only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightUpdates {
+    /// f32 weights beside the bf16 ones: 6 bytes per parameter.
+    #[default]
+    Masters,
+    /// What rounding to bf16 took is kept in 16 bits beside each weight. The two together are the f32 master, bit for bit:
+    /// 4 bytes per parameter.
+    Compensated,
+    /// bf16 weights alone, 2 bytes per parameter. An update is rounded up or down at random, so that the mean over draws is
+    /// the update itself. The draws depend on the run's fingerprint, the step and the parameter, and on nothing else.
+    Stochastic,
+    /// bf16 weights alone, rounded to the nearest: 2 bytes per parameter, and small updates are lost. To compare with.
+    Nearest,
+}
+
+/// Number format of AdamW's two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OptimizerState {
+    /// f32: 8 bytes per parameter.
+    #[default]
+    #[serde(rename = "f32")]
+    F32,
+    /// bf16, rounded at random: 4 bytes per parameter.
+    #[serde(rename = "bf16")]
+    Bf16,
+    /// 8 bits in blocks of 256 with a scale each, after Dettmers et al. 2022: 2.03 bytes per parameter.
+    #[serde(rename = "8bit")]
+    EightBit,
+}
+
+/// Number format in which the gradients of a step's micro-batches are added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GradientSum {
+    /// f32: 4 bytes per parameter.
+    #[default]
+    F32,
+    /// bf16, rounded to the nearest after every micro-batch: 2 bytes per parameter. For models that compute in bf16, and
+    /// for steps of few micro-batches: n of them leave an error of up to n / 256 of the largest partial sum.
+    Bf16,
+}
+
 /// Settings of one training run. Names as in TRL where TRL has the thing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -420,6 +466,20 @@ pub struct TrainSettings {
     pub lora: Option<Lora>,
     /// Saves the state every so many optimizer steps; 0 only at the end of an epoch and on a stop.
     pub save_steps: u32,
+    /// How bf16 weights take small updates.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weights: WeightUpdates,
+    /// Number format of AdamW's moments.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optimizer_state: OptimizerState,
+    /// Number format of the gradients' sum.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gradients: GradientSum,
+}
+
+/// Settings that are what they were before they could be set are left out, so that fingerprints stay.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// One training run.

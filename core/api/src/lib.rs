@@ -21,8 +21,9 @@ pub mod task;
 
 pub use engine::{
     Complete, EngineError, EpochReport, Example, Finish, Generation, GenerationDraw, GenerationRequest, Generator,
-    Guides, LearningRateSchedule, Lora, ModelCard, Occasion, Part, PreferenceData, PreferenceExample, Progress,
-    SequenceLogProb, SftData, StepMetrics, TrainData, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
+    GradientSum, Guides, LearningRateSchedule, Lora, ModelCard, Occasion, OptimizerState, Part, PreferenceData,
+    PreferenceExample, Progress, SequenceLogProb, SftData, StepMetrics, TrainData, TrainJob, TrainReport,
+    TrainSettings, Trainer, Watch, WeightUpdates,
 };
 pub use meta_judge::{MetaJudge, MetaJudgeItem, MetaJudgePromises, PositionWins, VerdictSet, Weighed, WeightScope};
 pub use optimizer::{Optimizer, OptimizerPromises, PairLogProbs, PreferenceLoss};

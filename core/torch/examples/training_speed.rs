@@ -11,9 +11,9 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Mutex, time::Instant};
 
 use metareward_api::{
-    EngineError, Example, Kind, LearningRateSchedule, Message, Optimizer, PairLogProbs, Plugin, PluginError,
-    PluginInfo, PreferenceData, PreferenceExample, PreferenceLoss, Progress, StepMetrics, TrainData, TrainJob,
-    TrainSettings, Trainer, Watch,
+    EngineError, Example, GradientSum, Kind, LearningRateSchedule, Message, Optimizer, OptimizerState, PairLogProbs,
+    Plugin, PluginError, PluginInfo, PreferenceData, PreferenceExample, PreferenceLoss, Progress, StepMetrics,
+    TrainData, TrainJob, TrainSettings, Trainer, Watch, WeightUpdates,
 };
 use metareward_torch::{
     DeviceChoice,
@@ -184,6 +184,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             activation_checkpointing: is("checkpointing"),
             lora: None,
             save_steps: 0,
+            weights: WeightUpdates::default(),
+            optimizer_state: OptimizerState::default(),
+            gradients: GradientSum::default(),
         },
     };
     let started = Instant::now();

@@ -6,7 +6,8 @@
 use std::{fs, path::Path};
 
 use metareward_api::{
-    EngineError, Example, LearningRateSchedule, SftData, TrainData, TrainJob, TrainSettings, Trainer,
+    EngineError, Example, GradientSum, LearningRateSchedule, OptimizerState, SftData, TrainData, TrainJob,
+    TrainSettings, Trainer, WeightUpdates,
 };
 use metareward_runtime::{ExampleCounts, shuffled};
 use metareward_torch::create::{ModelShape, create_model};
@@ -174,6 +175,9 @@ impl Train {
             activation_checkpointing: false,
             lora: None,
             save_steps: 0,
+            weights: WeightUpdates::default(),
+            optimizer_state: OptimizerState::default(),
+            gradients: GradientSum::default(),
         }
     }
 }

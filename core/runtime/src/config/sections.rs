@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use metareward_api::{LearningRateSchedule, Lora};
+use metareward_api::{GradientSum, LearningRateSchedule, Lora, OptimizerState, WeightUpdates};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -330,6 +330,17 @@ pub struct TrainSection {
     pub lora: Option<Lora>,
     /// Save the state every so many steps; 0 only at an epoch's end and on a stop. Default 0.
     pub save_steps: u32,
+    /// Of a model that computes in bf16: `"masters"` (f32 weights beside the bf16 ones), `"compensated"` (the same in 4
+    /// bytes instead of 6), `"stochastic"` (bf16 alone, rounded at random) or `"nearest"` (bf16 alone; loses small updates).
+    /// Default `"masters"`.
+    #[serde(default)]
+    pub weights: WeightUpdates,
+    /// AdamW's moments in `"f32"`, `"bf16"` or `"8bit"`. Default `"f32"`.
+    #[serde(default)]
+    pub optimizer_state: OptimizerState,
+    /// Gradients of a step added up in `"f32"` or, of a model that computes in bf16, `"bf16"`. Default `"f32"`.
+    #[serde(default)]
+    pub gradients: GradientSum,
     /// Share of prompts whose examples are held out for validation. Default 0; `keep = "best"` needs some.
     pub validation_share: f64,
 }
@@ -406,6 +417,9 @@ impl Default for TrainSection {
             activation_checkpointing: false,
             lora: None,
             save_steps: 0,
+            weights: WeightUpdates::default(),
+            optimizer_state: OptimizerState::default(),
+            gradients: GradientSum::default(),
             validation_share: 0.0,
         }
     }

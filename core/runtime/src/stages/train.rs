@@ -109,6 +109,9 @@ impl Training<'_> {
             activation_checkpointing: section.activation_checkpointing,
             lora: section.lora.clone(),
             save_steps: section.save_steps,
+            weights: section.weights,
+            optimizer_state: section.optimizer_state,
+            gradients: section.gradients,
         })
     }
 }

@@ -61,12 +61,13 @@ pub(crate) fn fitted<R>(
 }
 
 /// An error on the way to a model's training state, with what that takes.
-pub(crate) fn no_room(error: TorchError, parameters: u64, bytes_each: u64) -> TorchError {
+pub(crate) fn no_room(error: TorchError, parameters: u64, bytes_each: f64) -> TorchError {
     match error {
         TorchError::Memory(message) => TorchError::Memory(format!(
-            "no memory to train {parameters} parameters, which takes {:.1} GB before any activations: {message}; train \
-             adapters (lora) or take a device with more memory",
-            (parameters * bytes_each) as f64 / 1e9
+            "no memory to train {parameters} parameters, which takes {:.1} GB before any activations: {message}; set \
+             train.weights, train.optimizer_state and train.gradients to smaller forms, train adapters (lora) or take a device \
+             with more memory",
+            parameters as f64 * bytes_each / 1e9
         )),
         other => other,
     }

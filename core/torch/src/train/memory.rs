@@ -1,8 +1,31 @@
 //! How much memory training takes, before it starts.
 
+use metareward_api::{GradientSum, OptimizerState, TrainSettings, WeightUpdates};
+
 use crate::{Precision, config::ModelConfig};
 
 use super::native;
+
+/// Bytes per trained parameter: weights, what is kept beside them, gradient and two moments. `half` says that the model
+/// computes in bf16.
+pub fn bytes_each(settings: &TrainSettings, half: bool) -> f64 {
+    let weights = match (half, settings.weights) {
+        (false, _) | (true, WeightUpdates::Compensated) => 4.0,
+        (true, WeightUpdates::Masters) => 6.0,
+        (true, WeightUpdates::Stochastic | WeightUpdates::Nearest) => 2.0,
+    };
+    let gradient = match settings.gradients {
+        GradientSum::F32 => 4.0,
+        GradientSum::Bf16 => 2.0,
+    };
+    let moments = match settings.optimizer_state {
+        OptimizerState::F32 => 8.0,
+        OptimizerState::Bf16 => 4.0,
+        // A scale of four bytes for every 256 codes.
+        OptimizerState::EightBit => 2.0 * (1.0 + 4.0 / 256.0),
+    };
+    weights + gradient + moments
+}
 
 /// What, besides the model's shape, decides how much memory training takes.
 #[derive(Clone, Copy, Debug)]

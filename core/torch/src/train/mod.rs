@@ -10,18 +10,22 @@
 //!    gradient, and the projection's gradient is made by hand, again some rows at a time;
 //! 4. the gradient of the hidden states goes back through the trunk.
 //!
-//! Then the gradient is clipped and AdamW updates f32 masters of the weights. The same job gives the same bytes, on any
-//! number of worker threads and however often it was stopped.
+//! Then the gradient is clipped and AdamW updates the weights: f32 ones, or bf16 ones with f32 masters or another of the
+//! forms in [`WeightUpdates`](metareward_api::WeightUpdates). The same job gives the same bytes, on any number of worker
+//! threads and however often it was stopped.
 
 mod adamw;
 mod batch;
+mod eight_bit;
 mod encode;
 mod encoded;
 mod fitted;
+mod fused;
 mod head;
 mod memory;
 mod native;
 mod parameters;
+mod rounding;
 mod run;
 mod schedule;
 mod state;
@@ -37,22 +41,24 @@ use std::{
 };
 
 use metareward_api::{
-    EngineError, Example, Progress, SequenceLogProb, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
+    EngineError, Example, GradientSum, Progress, SequenceLogProb, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
+    WeightUpdates,
 };
 use serde::{Deserialize, Serialize};
-use tch::Device;
+use tch::{Device, Kind};
 
 use self::{
     adamw::AdamW,
     encode::Encoder,
     encoded::Encoded,
     fitted::{fitted, no_room},
+    memory::bytes_each,
     native::NativeWorker,
     parameters::Layout,
     run::{Run, report},
     state::TrainingFolder,
     step::{Team, set_own_threads},
-    trainable::Trainable,
+    trainable::{Trainable, seed},
     trunk::Trunk,
     worker::{TensorWorker, Unit, Worker},
 };
@@ -75,7 +81,8 @@ const WINDOW: usize = 2048;
 pub struct TrainerOptions {
     /// Where tensors live.
     pub device: DeviceChoice,
-    /// What the model computes in. Masters, moments and gradient sums are f32 in any case.
+    /// What the model computes in. How the weights take updates, and what moments and gradient sums are kept in, is said by
+    /// the job's settings.
     pub precision: Precision,
     /// CPU threads; 0 takes all cores.
     pub threads: u32,
@@ -272,7 +279,8 @@ impl Trainer for TorchTrainer {
         Ok(results)
     }
 
-    /// As in [`Trainer`]. The state is one safetensors file, `state/training.safetensors`, of 12 bytes per trained parameter.
+    /// As in [`Trainer`]. The state is one safetensors file, `state/training.safetensors`: weights and moments as they are in
+    /// memory, 12 bytes per trained parameter where all is f32.
     fn train(&mut self, job: &TrainJob<'_>, watch: &dyn Watch) -> Result<TrainReport, EngineError> {
         check(job)?;
         self.measuring = None;
@@ -282,18 +290,36 @@ impl Trainer for TorchTrainer {
             return Ok(report(job, &folder, &opened.position));
         }
         let model = self.load(&job.model)?;
+        check_forms(&job.settings, model.precision())?;
         let encoder = self.encoder(&job.model, &model, job.settings.max_length)?;
         let native = self.native(&model) && job.settings.lora.is_none();
         let (workers, intra_op) = self.threads(&model, native);
         let _intra_op = IntraOp::set(intra_op);
         let mut trainable = Trainable::new(model, &job.settings, &job.fingerprint)?;
-        let (length, each) = (trainable.layout.length() as u64, trainable.bytes_each());
-        let room = |error| no_room(error, length, each);
-        let mut adamw = AdamW::new(&trainable.layout, trainable.device()).map_err(room)?;
-        let gradient = trainable.layout.zeros(trainable.device()).map_err(room)?;
+        let length = trainable.layout.length();
+        let half = trainable.weights.all.kind() == Kind::BFloat16;
+        let room = |error| no_room(error, length as u64, bytes_each(&job.settings, half));
+        let sum = match job.settings.gradients {
+            GradientSum::F32 => Kind::Float,
+            GradientSum::Bf16 => Kind::BFloat16,
+        };
+        let gradient = trainable.layout.zeros_in(sum, trainable.device()).map_err(room)?;
+        let kernels = self.options.kernels.then_some(workers * intra_op.max(1) as usize);
+        let whole = 0..length;
+        let mut adamw = AdamW::new(
+            &job.settings,
+            &trainable.layout,
+            whole,
+            &trainable.weights.all,
+            seed(&job.fingerprint),
+            kernels,
+        )
+        .map_err(room)?;
+        let mut limit = job.settings.micro_batch_tokens;
         if opened.saved {
-            folder.load(&trainable.layout, &mut trainable.masters, &mut adamw)?;
-            trainable.refresh()?;
+            folder.load(&mut adamw.state(&trainable.weights.all))?;
+            adamw.loaded(&mut trainable.weights.all, opened.position.step)?;
+            limit = opened.position.micro_batch_tokens.map_or(limit, |saved| saved.min(limit));
         }
         let workers = (0..workers)
             .map(|_| trainable.worker(job.settings.activation_checkpointing, native, self.options.activation_bytes))
@@ -308,13 +334,33 @@ impl Trainer for TorchTrainer {
             trainable,
             team: Team::new(workers, intra_op),
             precision: self.options.precision,
-            limit: job.settings.micro_batch_tokens,
+            limit,
             total_steps: job.epochs.iter().map(|steps| steps.len() as u32).sum(),
             folder,
             tokens: 0,
         };
         run.train()
     }
+}
+
+/// Refuses number formats that the model's own, `precision`, or adapters do not go with.
+fn check_forms(settings: &TrainSettings, precision: Precision) -> Result<(), EngineError> {
+    let why = match (&settings.lora, precision) {
+        (Some(_), _) => "adapters are trained in f32",
+        (None, Precision::F32) => "the model computes in f32 (engine.dtype)",
+        (None, Precision::Bf16) => return Ok(()),
+    };
+    let wrong = |record: &str, default: &str| {
+        let message = format!("{why}, and only weights that compute in bf16 go with it; leave it at {default:?}");
+        Err(EngineError::Input { record: record.to_owned(), message })
+    };
+    if settings.weights != WeightUpdates::Masters {
+        return wrong("train.weights", "masters");
+    }
+    if settings.gradients != GradientSum::F32 {
+        return wrong("train.gradients", "f32");
+    }
+    Ok(())
 }
 
 /// Refuses what no step could be made of.

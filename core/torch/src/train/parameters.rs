@@ -1,8 +1,8 @@
-//! The trained tensors in one block of f32 memory.
+//! The trained tensors in one block of memory.
 //!
-//! All masters lie in one flat tensor, and so do the gradient and both moments. The update of a step is then a handful
-//! of operations however many tensors the model has, and the training state is three tensors on disk. Matrices come
-//! first, so that weight decay applies to one leading range.
+//! All weights lie in one flat tensor, and so do the gradient and both moments. The update of a step is then a handful
+//! of operations however many tensors the model has, the training state is a few tensors on disk, and a process of a group
+//! can take a range of it for its share. Matrices come first, so that weight decay applies to one leading range.
 
 use tch::{Device, Kind, Tensor};
 
@@ -79,9 +79,15 @@ impl Layout {
         self.decayed
     }
 
-    /// Flat memory filled with zeros.
+    /// Flat f32 memory filled with zeros.
+    #[cfg(test)]
     pub fn zeros(&self, device: Device) -> Result<Flat> {
-        self.flat(Tensor::f_zeros([self.length], (Kind::Float, device))?)
+        self.zeros_in(Kind::Float, device)
+    }
+
+    /// Flat memory of this number format filled with zeros.
+    pub fn zeros_in(&self, kind: Kind, device: Device) -> Result<Flat> {
+        self.flat(Tensor::f_zeros([self.length], (kind, device))?)
     }
 
     /// Wraps a tensor of this layout's length, without copying.
@@ -115,6 +121,9 @@ pub(crate) fn gradient_norm(gradient: &Flat) -> Result<f64> {
     if gradient.views.is_empty() {
         return Ok(0.0);
     }
+    if gradient.all.kind() != Kind::Float {
+        return Ok(squared_norm(&gradient.all)?.sqrt());
+    }
     let norms = gradient.views.iter().map(|view| view.f_norm()).collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?)
 }
@@ -125,11 +134,17 @@ pub(crate) fn clip_factor(norm: f64, limit: f64) -> f64 {
     if limit > 0.0 { (limit / (norm + 1e-6)).min(1.0) } else { 1.0 }
 }
 
-/// Scales a gradient of norm `norm` down to `limit`; see [`clip_factor`].
-pub(crate) fn clip(gradient: &mut Flat, norm: f64, limit: f64) -> Result<()> {
-    let factor = clip_factor(norm, limit);
-    if factor < 1.0 {
-        let _ = gradient.all.f_mul_scalar_(factor)?;
-    }
-    Ok(())
+/// Elements whose squares are summed up at a time.
+const BLOCK: i64 = 1 << 22;
+
+/// Sum of the squares of a flat gradient, or of a part of one, in any number format: f32 within blocks, f64 over them.
+///
+/// # Errors
+/// When there is no memory for a block in f32.
+pub(crate) fn squared_norm(gradient: &Tensor) -> Result<f64> {
+    let length = gradient.size1()?;
+    (0..length).step_by(BLOCK as usize).try_fold(0.0, |sum, start| {
+        let block = gradient.f_narrow(0, start, BLOCK.min(length - start))?.f_to_kind(Kind::Float)?;
+        Ok(sum + block.f_dot(&block)?.f_double_value(&[])?)
+    })
 }

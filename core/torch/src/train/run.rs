@@ -13,7 +13,7 @@ use super::{
     encoded::Encoded,
     fitted::fitted,
     native,
-    parameters::{Flat, clip, clip_factor, gradient_norm},
+    parameters::{Flat, clip_factor, gradient_norm},
     schedule::learning_rate,
     state::{EpochRecord, Position, TrainingFolder},
     step::Team,
@@ -80,7 +80,7 @@ impl Run<'_> {
             self.end_epoch(index, steps.len())?;
         }
         self.position.finished = true;
-        self.folder.save(&self.position, None)?;
+        self.folder.save(&self.position, &[])?;
         Ok(report(self.job, &self.folder, &self.position))
     }
 
@@ -115,16 +115,8 @@ impl Run<'_> {
             self.check_start(&units, &sums, metrics.loss).map_err(Failure::Engine)?;
         }
         let rate = learning_rate(settings, step);
-        let Trainable { layout, masters, .. } = &mut self.trainable;
-        if native {
-            let clip = clip_factor(norm, settings.max_grad_norm);
-            let threads = self.team.size();
-            self.adamw.step_native(layout, masters, &mut self.gradient, clip, rate, settings, threads)?;
-        } else {
-            clip(&mut self.gradient, norm, settings.max_grad_norm)?;
-            self.adamw.step(layout, masters, &self.gradient, rate, settings)?;
-        }
-        self.trainable.refresh()?;
+        let clip = clip_factor(norm, settings.max_grad_norm);
+        self.adamw.step(&mut self.trainable.weights.all, &mut self.gradient.all, clip, rate, settings)?;
         metrics.step = step;
         metrics.epoch = epoch as u32 + 1;
         metrics.gradient_norm = norm;
@@ -208,11 +200,14 @@ impl Run<'_> {
         Ok(Some(total.loss / count))
     }
 
-    fn save(&self) -> Result<(), EngineError> {
-        self.folder.save(&self.position, Some((&self.trainable.masters, &self.adamw)))
+    fn save(&mut self) -> Result<(), EngineError> {
+        let asked = self.job.settings.micro_batch_tokens;
+        // Sums in other micro-batches differ in their last bits, so a resumed run goes on with the same ones.
+        self.position.micro_batch_tokens = (self.limit < asked).then_some(self.limit);
+        self.folder.save(&self.position, &self.adamw.state(&self.trainable.weights.all))
     }
 
-    fn stopped<T>(&self) -> Result<T, EngineError> {
+    fn stopped<T>(&mut self) -> Result<T, EngineError> {
         self.save()?;
         Err(EngineError::Stopped)
     }

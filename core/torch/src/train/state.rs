@@ -1,7 +1,8 @@
 //! What training keeps on disk to go on from: one file, `state/training.safetensors`.
 //!
-//! It holds the flat masters and moments and, in its metadata, how far training had come. One file under one name means
-//! that the state is always either the previous one or the new one, whenever the process ends.
+//! It holds the flat weights and the optimizer's tensors, in the number formats that they have in memory, and, in its
+//! metadata, how far training had come. One file under one name means that the state is always either the previous one or
+//! the new one, whenever the process ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +15,6 @@ use metareward_api::EngineError;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{
-    adamw::AdamW,
-    parameters::{Flat, Layout},
-};
 use crate::error::TorchError;
 
 /// Format of the state file.
@@ -58,6 +55,9 @@ pub(crate) struct Position {
     pub first_loss: f64,
     /// Examples whose completion was cut.
     pub truncated: BTreeSet<u32>,
+    /// Tokens of a micro-batch, where there was no memory for as many as the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch_tokens: Option<u32>,
 }
 
 impl Position {
@@ -73,25 +73,26 @@ impl Position {
             epoch_loss: 0.0,
             first_loss: 0.0,
             truncated: BTreeSet::new(),
+            micro_batch_tokens: None,
         }
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 struct TensorHeader {
     dtype: String,
     shape: Vec<i64>,
     data_offsets: [u64; 2],
 }
 
-#[derive(Serialize, Deserialize)]
-struct Header {
-    #[serde(rename = "__metadata__")]
-    metadata: BTreeMap<String, String>,
-    weights: Option<TensorHeader>,
-    exp_avg: Option<TensorHeader>,
-    exp_avg_sq: Option<TensorHeader>,
-}
+/// The tensors by name, and the metadata under [`METADATA`].
+type Header = BTreeMap<String, serde_json::Value>;
+
+/// Name that safetensors keeps for what is not a tensor.
+const METADATA: &str = "__metadata__";
+
+/// A tensor of the state with its name.
+pub(crate) type Named = (&'static str, Tensor);
 
 /// What [`TrainingFolder::open`] found.
 pub(crate) struct Opened {
@@ -197,8 +198,9 @@ impl TrainingFolder {
         Ok(Opened { position: Position::start(fingerprint), saved: false })
     }
 
-    /// Writes the state; the previous one stays until the new one is whole on disk. `None` writes the position alone.
-    pub fn save(&self, position: &Position, tensors: Option<(&Flat, &AdamW)>) -> Result<(), EngineError> {
+    /// Writes the position and `tensors`, which are flat; the previous state stays until the new one is whole on disk. A
+    /// finished run's state has no tensors.
+    pub fn save(&self, position: &Position, tensors: &[Named]) -> Result<(), EngineError> {
         if let Ok(log) = File::open(self.log()) {
             log.sync_all().map_err(|error| io(&self.log(), &error))?;
         }
@@ -208,23 +210,41 @@ impl TrainingFolder {
         sync(&self.root.join("state"))
     }
 
-    /// Reads the tensors of the saved state into `masters` and `adamw`.
-    pub fn load(&self, layout: &Layout, masters: &mut Flat, adamw: &mut AdamW) -> Result<(), EngineError> {
+    /// Reads the saved state into `tensors`, which are the ones that [`TrainingFolder::save`] was given, or others like
+    /// them.
+    ///
+    /// # Errors
+    /// When the file holds other tensors: of another model, or in the number formats of other settings.
+    pub fn load(&self, tensors: &mut [Named]) -> Result<(), EngineError> {
         let path = self.state();
         let file = File::open(&path).map_err(|error| io(&path, &error))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
-        let wrong = |message: &str| EngineError::Io { path: path.clone(), message: message.to_owned() };
+        let wrong = |message: String| EngineError::Io { path: path.clone(), message };
         let (header, _) = read_header(&mut reader).map_err(|error| io(&path, &error))?;
-        let position = position(&header).map_err(|message| wrong(&message))?;
-        for found in [&header.weights, &header.exp_avg, &header.exp_avg_sq] {
-            if found.as_ref().is_none_or(|found| found.dtype != "F32" || found.shape != [layout.length()]) {
-                return Err(wrong("its tensors do not fit the model; delete the state folder to start again"));
-            }
+        let expected = headers(tensors)?;
+        let mut found = BTreeMap::new();
+        for (name, value) in header.into_iter().filter(|(name, _)| name != METADATA) {
+            let tensor: TensorHeader = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
+            found.insert(name, tensor);
         }
-        for tensor in [&mut masters.all, &mut adamw.exp_avg, &mut adamw.exp_avg_sq] {
+        let forms = |of: &BTreeMap<String, TensorHeader>| -> String {
+            let forms: Vec<String> = of.iter().map(|(name, tensor)| format!("{name} in {}", tensor.dtype)).collect();
+            forms.join(", ")
+        };
+        if forms(&found) != forms(&expected) {
+            return Err(wrong(format!(
+                "it was saved under other settings of train.weights, train.optimizer_state or engine.dtype: it holds {}, and \
+                 these settings need {}; set them back, or delete the state folder to start again",
+                forms(&found),
+                forms(&expected)
+            )));
+        }
+        if found != expected {
+            return Err(wrong("its tensors do not fit the model; delete the state folder to start again".to_owned()));
+        }
+        for (_, tensor) in tensors {
             read_tensor(&mut reader, tensor, &path)?;
         }
-        adamw.steps = position.step;
         Ok(())
     }
 
@@ -248,52 +268,61 @@ impl TrainingFolder {
     }
 }
 
-fn write_state(path: &Path, position: &Position, tensors: Option<(&Flat, &AdamW)>) -> Result<(), EngineError> {
+/// What the file says of `tensors`: their data in the order given, one after the other.
+fn headers(tensors: &[Named]) -> Result<BTreeMap<String, TensorHeader>, EngineError> {
+    let mut start = 0;
+    let mut headers = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let dtype = match tensor.kind() {
+            Kind::Float => "F32",
+            Kind::BFloat16 => "BF16",
+            Kind::Int16 => "I16",
+            Kind::Uint8 => "U8",
+            other => return Err(EngineError::Machine(format!("a state of {other:?} cannot be saved: this is a bug"))),
+        };
+        let end = start + (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+        let header = TensorHeader { dtype: dtype.to_owned(), shape: tensor.size(), data_offsets: [start, end] };
+        headers.insert((*name).to_owned(), header);
+        start = end;
+    }
+    Ok(headers)
+}
+
+fn write_state(path: &Path, position: &Position, tensors: &[Named]) -> Result<(), EngineError> {
     let failed = |error: std::io::Error| io(path, &error);
     let json = |error: serde_json::Error| EngineError::Io { path: path.to_owned(), message: error.to_string() };
-    let tensors = tensors.map(|(masters, adamw)| [&masters.all, &adamw.exp_avg, &adamw.exp_avg_sq]);
-    let mut start = 0;
-    let mut headers = tensors.iter().flatten().map(|tensor| {
-        let end = start + 4 * tensor.numel() as u64;
-        let header = TensorHeader { dtype: "F32".to_owned(), shape: tensor.size(), data_offsets: [start, end] };
-        start = end;
-        header
-    });
-    let training = serde_json::to_string(position).map_err(json)?;
-    let header = Header {
-        metadata: BTreeMap::from([("training".to_owned(), training)]),
-        weights: headers.next(),
-        exp_avg: headers.next(),
-        exp_avg_sq: headers.next(),
-    };
-    let mut header = serde_json::to_value(&header).map_err(json)?;
-    if let Some(fields) = header.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
+    let mut header = Header::new();
+    for (name, tensor) in headers(tensors)? {
+        header.insert(name, serde_json::to_value(tensor).map_err(json)?);
     }
+    let training = serde_json::to_string(position).map_err(json)?;
+    header.insert(METADATA.to_owned(), serde_json::json!({ "training": training }));
     let mut header = serde_json::to_vec(&header).map_err(json)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     let file = File::create(path).map_err(failed)?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
     writer.write_all(&header).map_err(failed)?;
-    for tensor in tensors.iter().flatten() {
+    for (_, tensor) in tensors {
         write_tensor(&mut writer, tensor, path)?;
     }
     writer.flush().map_err(failed)?;
     writer.get_ref().sync_all().map_err(failed)
 }
 
+/// Start and length of every block of a flat tensor.
 fn blocks(tensor: &Tensor) -> impl Iterator<Item = (i64, i64)> + use<> {
     let total = tensor.numel() as i64;
     (0..total).step_by(BLOCK as usize).map(move |start| (start, BLOCK.min(total - start)))
 }
 
 fn write_tensor(writer: &mut impl Write, tensor: &Tensor, path: &Path) -> Result<(), EngineError> {
-    let mut bytes = vec![0; 4 * BLOCK as usize];
+    let width = tensor.kind().elt_size_in_bytes();
+    let mut bytes = vec![0; width * BLOCK as usize];
     for (start, length) in blocks(tensor) {
         let block = tensor.f_narrow(0, start, length).and_then(|block| block.f_to_device(Device::Cpu));
         let block = block.map_err(TorchError::from)?;
-        let bytes = &mut bytes[..4 * length as usize];
+        let bytes = &mut bytes[..width * length as usize];
         block.f_copy_data_u8(bytes, length as usize).map_err(TorchError::from)?;
         writer.write_all(bytes).map_err(|error| io(path, &error))?;
     }
@@ -301,11 +330,12 @@ fn write_tensor(writer: &mut impl Write, tensor: &Tensor, path: &Path) -> Result
 }
 
 fn read_tensor(reader: &mut impl Read, tensor: &mut Tensor, path: &Path) -> Result<(), EngineError> {
-    let mut bytes = vec![0; 4 * BLOCK as usize];
+    let kind = tensor.kind();
+    let mut bytes = vec![0; kind.elt_size_in_bytes() * BLOCK as usize];
     for (start, length) in blocks(tensor) {
-        let bytes = &mut bytes[..4 * length as usize];
+        let bytes = &mut bytes[..kind.elt_size_in_bytes() * length as usize];
         reader.read_exact(bytes).map_err(|error| io(path, &error))?;
-        let block = Tensor::f_from_data_size(bytes, &[length], Kind::Float).map_err(TorchError::from)?;
+        let block = Tensor::f_from_data_size(bytes, &[length], kind).map_err(TorchError::from)?;
         let mut target = tensor.f_narrow(0, start, length).map_err(TorchError::from)?;
         tch::no_grad(|| target.f_copy_(&block)).map_err(TorchError::from)?;
     }
@@ -326,7 +356,8 @@ fn read_header(mut reader: impl Read) -> std::io::Result<(Header, u64)> {
 }
 
 fn position(header: &Header) -> Result<Position, String> {
-    let text = header.metadata.get("training").ok_or("its header has no training position")?;
+    let text = header.get(METADATA).and_then(|metadata| metadata.get("training")?.as_str());
+    let text = text.ok_or("its header has no training position")?;
     let position: Position = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if position.version != VERSION {
         return Err(format!("its format is version {}, this program writes {VERSION}", position.version));

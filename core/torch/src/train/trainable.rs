@@ -17,17 +17,14 @@ use crate::{
     weights::Weights,
 };
 
-/// The trained tensors of a model: f32 masters, and what the forward pass reads.
-///
-/// In f32 the forward pass reads the masters themselves. A bf16 model is computed with a rounded copy of them, made anew
-/// after every update; masters and copy take 6 bytes per parameter.
+/// The trained tensors of a model as the forward pass reads them: all weights in the number format that the model computes
+/// in, or adapters in f32. What the optimizer keeps beside bf16 weights is the optimizer's.
 pub(crate) struct Trainable {
     /// Where the tensors lie.
     pub layout: Layout,
-    /// The masters.
-    pub masters: Flat,
+    /// The tensors.
+    pub weights: Flat,
     base: CausalLm,
-    rounded: Option<Flat>,
     adapters: Option<Adapters>,
 }
 
@@ -56,27 +53,19 @@ impl Trainable {
 
     fn full(base: CausalLm) -> Result<Self> {
         let layout = Layout::new(base.config().expected());
-        let masters = layout.zeros(base.device())?;
-        let kind = base.precision().kind();
+        let weights = layout.zeros_in(base.precision().kind(), base.device())?;
         no_grad(|| -> Result<()> {
-            for (slot, master) in layout.slots().iter().zip(&masters.views) {
-                master.shallow_clone().f_copy_(weight(&base, &slot.name)?)?;
+            for (slot, view) in layout.slots().iter().zip(&weights.views) {
+                view.shallow_clone().f_copy_(weight(&base, &slot.name)?)?;
             }
             Ok(())
         })?;
-        let rounded = match kind {
-            Kind::Float => None,
-            kind => Some(layout.flat(Tensor::f_zeros([layout.length()], (kind, base.device()))?)?),
-        };
-        // From here on the masters, or their rounded copy, are the weights: the folder's own need no memory any more.
-        let source = rounded.as_ref().unwrap_or(&masters);
+        // From here on these are the weights: the folder's own need no memory any more.
         let names = layout.slots().iter().map(|slot| slot.name.clone());
-        let views = source.views.iter().map(Tensor::f_detach).collect::<std::result::Result<Vec<_>, _>>()?;
-        let weights = Weights::from_tensors(names.zip(views).collect());
-        let base = CausalLm::new(Arc::clone(base.config()), weights, base.device(), base.precision())?;
-        let mut trainable = Self { layout, masters, base, rounded, adapters: None };
-        trainable.refresh()?;
-        Ok(trainable)
+        let views = weights.views.iter().map(Tensor::f_detach).collect::<std::result::Result<Vec<_>, _>>()?;
+        let tensors = Weights::from_tensors(names.zip(views).collect());
+        let base = CausalLm::new(Arc::clone(base.config()), tensors, base.device(), base.precision())?;
+        Ok(Self { layout, weights, base, adapters: None })
     }
 
     fn lora(base: CausalLm, linears: Vec<String>, rank: i64, scale: f64, fingerprint: &str) -> Result<Self> {
@@ -87,14 +76,14 @@ impl Trainable {
             shapes.push((format!("{linear}.lora_B.weight"), vec![out, rank]));
         }
         let layout = Layout::new(shapes);
-        let masters = layout.zeros(base.device())?;
-        for (slot, master) in layout.slots().iter().zip(&masters.views).step_by(2) {
+        let weights = layout.zeros_in(Kind::Float, base.device())?;
+        for (slot, view) in layout.slots().iter().zip(&weights.views).step_by(2) {
             let bound = 1.0 / (slot.shape[1] as f64).sqrt();
-            let values = uniform(&format!("{fingerprint}\n{}", slot.name), master.numel(), bound);
+            let values = uniform(&format!("{fingerprint}\n{}", slot.name), view.numel(), bound);
             let values = Tensor::f_from_slice(&values)?.f_view(slot.shape.as_slice())?;
-            no_grad(|| master.shallow_clone().f_copy_(&values))?;
+            no_grad(|| view.shallow_clone().f_copy_(&values))?;
         }
-        Ok(Self { layout, masters, base, rounded: None, adapters: Some(Adapters { linears, scale }) })
+        Ok(Self { layout, weights, base, adapters: Some(Adapters { linears, scale }) })
     }
 
     /// Where the tensors are.
@@ -102,24 +91,11 @@ impl Trainable {
         self.base.device()
     }
 
-    /// Bytes per trained parameter: master, gradient, two moments, and the rounded copy where there is one.
-    pub fn bytes_each(&self) -> u64 {
-        16 + if self.rounded.is_some() { 2 } else { 0 }
-    }
-
-    /// Makes the forward pass read the masters as they are now.
-    pub fn refresh(&mut self) -> Result<()> {
-        if let Some(rounded) = &mut self.rounded {
-            no_grad(|| rounded.all.f_copy_(&self.masters.all))?;
-        }
-        Ok(())
-    }
-
     /// A worker for one thread. All workers read the same memory. `native` says with which kernels, `limit` how many bytes
     /// of activations it may hold with our own.
     pub fn worker(&self, checkpointing: bool, native: bool, limit: u64) -> Result<Worker> {
-        let source = self.rounded.as_ref().unwrap_or(&self.masters);
-        let leaves = source
+        let leaves = self
+            .weights
             .views
             .iter()
             .map(|view| view.f_detach()?.f_set_requires_grad(true))
@@ -153,13 +129,12 @@ impl Trainable {
         let mut replacements = BTreeMap::new();
         match &self.adapters {
             None => {
-                let source = self.rounded.as_ref().unwrap_or(&self.masters);
-                for (slot, view) in self.layout.slots().iter().zip(&source.views) {
+                for (slot, view) in self.layout.slots().iter().zip(&self.weights.views) {
                     replacements.insert(slot.name.clone(), view.f_detach()?);
                 }
             }
             Some(adapters) => {
-                for (linear, tensors) in adapters.linears.iter().zip(self.masters.views.chunks_exact(2)) {
+                for (linear, tensors) in adapters.linears.iter().zip(self.weights.views.chunks_exact(2)) {
                     let name = format!("{linear}.weight");
                     let weight = weight(&self.base, &name)?;
                     let change = tensors[1].f_matmul(&tensors[0])?.f_mul_scalar(adapters.scale)?;
@@ -204,11 +179,14 @@ fn settings_error(record: &str, message: &str) -> EngineError {
     EngineError::Input { record: record.to_owned(), message: message.to_owned() }
 }
 
-/// `count` values between −bound and bound, decided by `name` alone: FNV-1a makes the seed, SplitMix64 the stream.
+/// A seed decided by `name` alone: FNV-1a.
+pub(crate) fn seed(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// `count` values between −bound and bound, decided by `name` alone: SplitMix64 of its [`seed`].
 fn uniform(name: &str, count: usize, bound: f64) -> Vec<f32> {
-    let mut state = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut state = seed(name);
     (0..count)
         .map(|_| {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

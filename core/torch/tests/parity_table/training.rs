@@ -4,8 +4,9 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Mutex};
 
 use metareward_api::{
-    EngineError, Example, LearningRateSchedule, Message, Optimizer, PreferenceData, PreferenceExample, Progress,
-    SftData, StepMetrics, TrainData, TrainJob, TrainSettings, Trainer, Watch,
+    EngineError, Example, GradientSum, LearningRateSchedule, Message, Optimizer, OptimizerState, PreferenceData,
+    PreferenceExample, Progress, SftData, StepMetrics, TrainData, TrainJob, TrainSettings, Trainer, Watch,
+    WeightUpdates,
 };
 use metareward_plugin::{FromOptions, read_options};
 use metareward_torch::{
@@ -87,6 +88,9 @@ fn settings() -> TrainSettings {
         activation_checkpointing: false,
         lora: None,
         save_steps: 0,
+        weights: WeightUpdates::default(),
+        optimizer_state: OptimizerState::default(),
+        gradients: GradientSum::default(),
     }
 }
 

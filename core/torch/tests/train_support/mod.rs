@@ -13,9 +13,9 @@ use std::{
 };
 
 use metareward_api::{
-    EngineError, Example, Kind, LearningRateSchedule, Message, Optimizer, PairLogProbs, Plugin, PluginError,
-    PluginInfo, PreferenceData, PreferenceExample, PreferenceLoss, Progress, SftData, StepMetrics, TrainData, TrainJob,
-    TrainSettings, Watch,
+    EngineError, Example, GradientSum, Kind, LearningRateSchedule, Message, Optimizer, OptimizerState, PairLogProbs,
+    Plugin, PluginError, PluginInfo, PreferenceData, PreferenceExample, PreferenceLoss, Progress, SftData, StepMetrics,
+    TrainData, TrainJob, TrainSettings, Watch, WeightUpdates,
 };
 use metareward_torch::{
     DeviceChoice, Precision,
@@ -219,6 +219,9 @@ pub fn settings() -> TrainSettings {
         activation_checkpointing: false,
         lora: None,
         save_steps: 0,
+        weights: WeightUpdates::default(),
+        optimizer_state: OptimizerState::default(),
+        gradients: GradientSum::default(),
     }
 }
 

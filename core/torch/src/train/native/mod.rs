@@ -7,6 +7,7 @@
 
 mod attention;
 mod block;
+mod elements;
 mod head;
 mod pointwise;
 mod pool;
@@ -28,10 +29,11 @@ use self::{
     weights::{Model, Weight},
 };
 pub(crate) use self::{
+    elements::{Elements, Moments, Slopes, Weights},
     head::logits,
     tree::{LARGEST, Tree, micro_batches, wanted},
     turns::Turns,
-    update::{Update, gradient_norm, update},
+    update::{Update, elements_of, gradient_norm, update},
 };
 use super::{
     batch::Sequence,

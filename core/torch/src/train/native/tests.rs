@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use metareward_api::{
-    LearningRateSchedule, Optimizer, PairLogProbs, Plugin, PluginError, PluginInfo, PreferenceLoss, TrainSettings,
+    GradientSum, LearningRateSchedule, Optimizer, OptimizerState, PairLogProbs, Plugin, PluginError, PluginInfo,
+    PreferenceLoss, TrainSettings, WeightUpdates,
 };
 use tch::{Device, Kind};
 
@@ -36,6 +37,9 @@ fn settings() -> TrainSettings {
         activation_checkpointing: false,
         lora: None,
         save_steps: 0,
+        weights: WeightUpdates::default(),
+        optimizer_state: OptimizerState::default(),
+        gradients: GradientSum::default(),
     }
 }
 

@@ -2,9 +2,14 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::elements::Elements;
 use crate::{
     error::{Result, TorchError},
     generate::simd::{Level, Vector, multiversion},
+    train::{
+        eight_bit,
+        rounding::{self, Draws, Use},
+    },
 };
 
 /// Elements whose squares are summed up in f32 before they are added up in f64.
@@ -23,7 +28,7 @@ pub(crate) struct Update {
     pub rest2: f32,
     /// 1 − learning rate · weight decay, for the leading elements.
     pub decay: f32,
-    /// Elements that decay.
+    /// Elements at the front of the layout that decay.
     pub decayed: usize,
     /// Learning rate / (1 − β₁ᵗ).
     pub rate: f32,
@@ -33,16 +38,43 @@ pub(crate) struct Update {
     pub epsilon: f32,
 }
 
-/// The floats of a flat tensor.
+/// The numbers of a flat tensor of number format `kind`.
 ///
 /// # Errors
-/// When it is not contiguous f32 on the CPU.
-fn floats(tensor: &mut Tensor) -> Result<&mut [f32]> {
-    if tensor.device() != Device::Cpu || tensor.kind() != Kind::Float || !tensor.is_contiguous() {
-        return Err(TorchError::Machine("flat memory is not f32 on the CPU: this is a bug".to_owned()));
+/// When the tensor is another, not contiguous or not on the CPU.
+pub(crate) fn elements_of<T: Number>(tensor: &mut Tensor, kind: Kind) -> Result<&mut [T]> {
+    if tensor.device() != Device::Cpu || tensor.kind() != kind || !tensor.is_contiguous() || !T::KINDS.contains(&kind) {
+        return Err(TorchError::Machine(format!("flat memory is not {kind:?} on the CPU: this is a bug")));
     }
-    // SAFETY: the tensor is contiguous and holds that many floats; the borrow is exclusive, and no worker computes.
+    // A share of nothing has no memory.
+    if tensor.numel() == 0 {
+        return Ok(&mut []);
+    }
+    // SAFETY: the tensor is contiguous and holds that many numbers of T's size, of which any bits are one; the borrow is
+    // exclusive, and no worker computes.
     Ok(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) })
+}
+
+/// What a tensor's memory can be read as: any bits are a value of it.
+pub(crate) trait Number {
+    /// The number formats that have its size.
+    const KINDS: &'static [Kind];
+}
+
+impl Number for f32 {
+    const KINDS: &'static [Kind] = &[Kind::Float];
+}
+
+impl Number for u16 {
+    const KINDS: &'static [Kind] = &[Kind::BFloat16];
+}
+
+impl Number for i16 {
+    const KINDS: &'static [Kind] = &[Kind::Int16];
+}
+
+impl Number for u8 {
+    const KINDS: &'static [Kind] = &[Kind::Uint8];
 }
 
 #[inline(always)]
@@ -102,7 +134,7 @@ multiversion! {
 /// When it is not f32 on the CPU.
 pub(crate) fn gradient_norm(gradient: &mut Tensor, threads: usize) -> Result<f64> {
     let level = Level::detect();
-    let values = floats(gradient)?;
+    let values: &[f32] = elements_of(gradient, Kind::Float)?;
     let parts: Vec<&[f32]> = values.chunks(256 * BLOCK).collect();
     let mut sums = vec![0.0; parts.len()];
     let each = parts.len().div_ceil(threads.max(1)).max(1);
@@ -124,45 +156,87 @@ pub(crate) fn gradient_norm(gradient: &mut Tensor, threads: usize) -> Result<f64
     Ok(sums.iter().sum::<f64>().sqrt())
 }
 
-/// One step of AdamW on flat tensors, all of one length.
-///
-/// # Errors
-/// When one is not f32 on the CPU.
-pub(crate) fn update(
-    constants: Update,
-    weights: &mut Tensor,
-    mean: &mut Tensor,
-    square: &mut Tensor,
-    gradient: &mut Tensor,
-    threads: usize,
-) -> Result<()> {
-    let level = Level::detect();
-    let (weights, mean) = (floats(weights)?, floats(mean)?);
-    let (square, gradient) = (floats(square)?, &*floats(gradient)?);
-    // Pieces of a size that starting a thread is worth; both parts, with decay and without, are cut alike.
-    let piece = weights.len().div_ceil(threads.max(1)).next_multiple_of(16).max(1 << 16);
-    let cut = constants.decayed.min(weights.len());
-    let mut jobs = Vec::new();
-    let (weights, mean, square) = (weights.split_at_mut(cut), mean.split_at_mut(cut), square.split_at_mut(cut));
-    let gradient = gradient.split_at(cut);
-    for (weights, mean, square, gradient, decay) in
-        [(weights.0, mean.0, square.0, gradient.0, constants.decay), (weights.1, mean.1, square.1, gradient.1, 1.0)]
-    {
-        let parts = weights.chunks_mut(piece).zip(mean.chunks_mut(piece));
-        let parts = parts.zip(square.chunks_mut(piece)).zip(gradient.chunks(piece));
-        jobs.extend(parts.map(|(((weights, mean), square), gradient)| (weights, mean, square, gradient, decay)));
+#[inline(always)]
+unsafe fn fill_body<V: Vector>(draws: &mut [u32], keys: [u32; 2], start: u32) {
+    for (index, draw) in draws.iter_mut().enumerate() {
+        *draw = rounding::draw(keys, start.wrapping_add(index as u32));
     }
+}
+multiversion! {
+    fn fill(draws: &mut [u32], keys: [u32; 2], start: u32) = fill_body
+}
+
+#[inline(always)]
+unsafe fn open_body<V: Vector>(elements: &mut Elements<'_>, scratch: &mut Scratch) {
+    let Elements { weights, mean, square, gradient, .. } = elements;
+    weights.open(&mut scratch.weights);
+    mean.open(&mut scratch.mean);
+    square.open(&mut scratch.square);
+    gradient.open(&mut scratch.gradient);
+}
+multiversion! {
+    fn open(elements: &mut Elements<'_>, scratch: &mut Scratch) = open_body
+}
+
+#[inline(always)]
+unsafe fn close_body<V: Vector>(elements: &mut Elements<'_>, scratch: &mut Scratch) {
+    elements.weights.close(&scratch.weights, &scratch.draws);
+    elements.mean.close(&mut scratch.mean, &scratch.draws, Use::Mean);
+    elements.square.close(&mut scratch.square, &scratch.draws, Use::Square);
+}
+multiversion! {
+    fn close(elements: &mut Elements<'_>, scratch: &mut Scratch) = close_body
+}
+
+/// Elements updated at a time: their f32 forms and random bits stay in the first-level cache.
+const CHUNK: usize = 4 * eight_bit::BLOCK;
+
+/// A chunk's numbers, where they are not kept in f32.
+struct Scratch {
+    weights: [f32; CHUNK],
+    mean: [f32; CHUNK],
+    square: [f32; CHUNK],
+    gradient: [f32; CHUNK],
+    draws: [u32; CHUNK],
+}
+
+/// One step of AdamW on `elements`, on this thread.
+fn work(level: Level, constants: Update, draws: Draws, mut elements: Elements<'_>) {
+    let zeros = [0.0; CHUNK];
+    let mut scratch = Scratch { weights: zeros, mean: zeros, square: zeros, gradient: zeros, draws: [0; CHUNK] };
+    let mut left = elements.len();
+    while left > 0 {
+        let length = left.min(CHUNK);
+        let (mut chunk, rest) = elements.split(length);
+        (elements, left) = (rest, left - length);
+        if chunk.drawn() {
+            fill(level, &mut scratch.draws[..length], draws.keys(chunk.start as u64), chunk.start as u32);
+        }
+        open(level, &mut chunk, &mut scratch);
+        let decayed = constants.decayed.saturating_sub(chunk.start).min(length);
+        let Elements { weights, mean, square, gradient, .. } = &mut chunk;
+        let (weights, mean) = (weights.opened(&mut scratch.weights), mean.opened(&mut scratch.mean));
+        let (square, gradient) = (square.opened(&mut scratch.square), gradient.opened(&scratch.gradient));
+        for (part, decay) in [(0..decayed, constants.decay), (decayed..length, 1.0)] {
+            let (weights, mean) = (&mut weights[part.clone()], &mut mean[part.clone()]);
+            adamw(level, constants, weights, mean, &mut square[part.clone()], &gradient[part], decay);
+        }
+        close(level, &mut chunk, &mut scratch);
+    }
+}
+
+/// One step of AdamW on `elements`. Its bits depend neither on `threads` nor on how many elements are given at a time.
+pub(crate) fn update(constants: Update, draws: Draws, elements: Elements<'_>, threads: usize) {
+    let level = Level::detect();
+    // Pieces of a size that starting a thread is worth.
+    let piece = elements.len().div_ceil(threads.max(1)).max(1 << 16).next_multiple_of(CHUNK);
     std::thread::scope(|scope| {
-        let own = jobs.pop();
-        let mut jobs = jobs.into_iter();
-        if threads > 1 {
-            for (weights, mean, square, gradient, decay) in jobs.by_ref() {
-                scope.spawn(move || adamw(level, constants, weights, mean, square, gradient, decay));
-            }
+        let mut rest = elements;
+        while rest.len() > piece {
+            let (first, others) = rest.split(piece);
+            scope.spawn(move || work(level, constants, draws, first));
+            rest = others;
         }
-        for (weights, mean, square, gradient, decay) in jobs.chain(own) {
-            adamw(level, constants, weights, mean, square, gradient, decay);
-        }
+        work(level, constants, draws, rest);
     });
-    Ok(())
 }
