@@ -20,7 +20,7 @@ use crate::{
     events::{Journal, seconds},
     fingerprint::model_fingerprint,
     iterate::{History, iterate},
-    plan::{self, PlanModel},
+    plan::{self, PlanRequest, model_shape, shape_of},
     plugins::Plugins,
     stages::{
         Context,
@@ -176,22 +176,29 @@ impl Experiment {
     /// # Errors
     /// When neither a model's shape nor its folder is known.
     pub fn plan(&self, model: Option<&Path>, generator: Option<&mut dyn Generator>) -> Result<Plan, RunError> {
-        let model = match model {
-            Some(folder) => PlanModel::of_folder(folder)?,
-            None => match (&self.config().model.shape, self.model_folder()) {
-                (Some(shape), _) => PlanModel::of_shape(shape.clone()),
-                (None, Some(folder)) => PlanModel::of_folder(&folder)?,
-                (None, None) => {
-                    return Err(RunError::BadValue {
-                        place: self.loaded.place("model"),
-                        key: "model.shape".into(),
-                        found: "missing".into(),
-                        expected: "given, as the model is an id that has not been fetched".into(),
-                    });
-                }
-            },
+        let model = model.map(model_shape).transpose()?;
+        self.plan_for(PlanRequest { model, generator, ..PlanRequest::default() })
+    }
+
+    /// What a run will cost, with more said of what it is planned for.
+    ///
+    /// # Errors
+    /// As [`Experiment::plan`].
+    pub fn plan_for(&self, mut request: PlanRequest<'_>) -> Result<Plan, RunError> {
+        let model = match (request.model.take(), &self.config().model.shape, self.model_folder()) {
+            (Some(shape), ..) => shape,
+            (None, Some(shape), _) => shape.clone(),
+            (None, None, Some(folder)) => model_shape(&folder)?,
+            (None, None, None) => {
+                return Err(RunError::BadValue {
+                    place: self.loaded.place("model"),
+                    key: "model.shape".into(),
+                    found: "missing".into(),
+                    expected: "given, as the model is an id that has not been fetched".into(),
+                });
+            }
         };
-        plan::plan(&self.loaded, &self.plugins, &model, generator)
+        plan::plan(&self.loaded, &self.plugins, &model, request)
     }
 
     /// Runs the experiment, or goes on with it where it stopped.
@@ -222,7 +229,8 @@ impl Experiment {
         };
         store.neighbours = Neighbours::of(&request.share, &request.folder, self.config());
         if self.config().store.check_disk && !resumed {
-            let plan = plan::plan(&self.loaded, &self.plugins, &PlanModel::of_card(&card), Some(engines.generator))?;
+            let request = PlanRequest { generator: Some(&mut *engines.generator), ..PlanRequest::default() };
+            let plan = plan::plan(&self.loaded, &self.plugins, &shape_of(&card), request)?;
             check_disk(&store.folder, plan.disk_bytes)?;
         }
         let time = seconds((request.clock)());
