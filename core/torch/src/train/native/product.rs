@@ -395,16 +395,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed;
-        (0..n)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                ((state >> 40) as f32) / 8_388_608.0 - 1.0
-            })
-            .collect()
-    }
+    use crate::generate::rounding::{noise, same_bits};
 
     fn turned(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
         (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
@@ -431,9 +422,12 @@ mod tests {
             let plain = run(Level::detect(), Matrix::new(&a, k), Matrix::new(&b, n));
             for i in 0..m {
                 for j in 0..n {
-                    let exact: f64 = (0..k).map(|p| f64::from(a[i * k + p]) * f64::from(b[p * n + j])).sum();
-                    let exact = exact + if add { 0.5 } else { 0.0 };
-                    prop_assert!((exact - f64::from(plain[i * stride + j])).abs() < 3e-5);
+                    let chain = |from: usize| {
+                        (from..k.min(from + DEPTH)).fold(0.0f32, |sum, p| a[i * k + p].mul_add(b[p * n + j], sum))
+                    };
+                    let first = chain(0) + if add { 0.5 } else { 0.0 };
+                    let expected = (DEPTH..k).step_by(DEPTH).fold(first, |sum, from| chain(from) + sum);
+                    prop_assert_eq!(expected.to_bits(), plain[i * stride + j].to_bits());
                 }
                 prop_assert!(plain[i * stride + n..(i + 1) * stride].iter().all(|v| *v == 0.5));
             }
@@ -441,7 +435,7 @@ mod tests {
                 for a in [Matrix::new(&a, k), Matrix::new(&at, m).t()] {
                     for b in [Matrix::new(&b, n), Matrix::new(&bt, k).t()] {
                         let other = run(level, a, b);
-                        prop_assert!(plain.iter().zip(&other).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?}", level);
+                        prop_assert!(same_bits(&plain, &other), "{:?}", level);
                     }
                 }
             }
@@ -450,7 +444,7 @@ mod tests {
             panels.pack(Level::detect(), k, n, Matrix::new(&b, n));
             let mut out = vec![0.5; m * stride];
             panels.product(Level::detect(), m, (0, k), (0, n), Matrix::new(&a, k), &mut out, stride, into);
-            prop_assert!(plain.iter().zip(&out).all(|(a, b)| a.to_bits() == b.to_bits()));
+            prop_assert!(same_bits(&plain, &out));
         }
     }
 }
