@@ -7,6 +7,7 @@
 //! twice. [`RemoteGenerator`] is a pool as the engine of a run.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod affinity;
 mod answer;
 mod cache;
 mod card;
@@ -15,6 +16,7 @@ mod closing;
 mod endpoint;
 mod error;
 mod fault;
+mod folder;
 mod generator;
 mod key;
 mod pace;
@@ -25,6 +27,7 @@ mod retry;
 mod schedule;
 mod servers;
 pub mod simulate;
+mod trainer;
 mod weights;
 
 pub use answer::{Answer, Completion, TokenLogProb, Usage};
@@ -44,4 +47,5 @@ pub use request::{Fingerprint, Parameters, Prompt, Request};
 pub use retry::Backoff;
 pub use schedule::{After, Schedule, ScheduleOptions, Step};
 pub use servers::{Change, Identify, Proof, Reload, ServedRecord, ServerRecord, Servers, ServersOptions};
+pub use trainer::{CommandTrainer, TRAINER_WORDS, TrainCommands};
 pub use weights::{Measure, Measured, Said};

@@ -247,7 +247,7 @@ fn runtime() -> Result<Runtime, RemoteError> {
 }
 
 /// A server's URL and what became of requests to it.
-type OfServer = (String, Vec<Result<Answer, Failure>>);
+pub(crate) type OfServer = (String, Vec<Result<Answer, Failure>>);
 
 type Flight<'a> = Pin<Box<dyn Future<Output = (u64, usize, Result<Answer, Fault>)> + 'a>>;
 
@@ -355,7 +355,7 @@ impl<'a> Call<'a> {
             return Ok(());
         }
         self.clients.iter().try_for_each(|client| client.body(&request).map(drop))?;
-        self.schedule.add(item, request.prefix(), request.estimate());
+        self.schedule.add_after(item, request.prefix(), &request.beginnings(), request.estimate());
         self.same.insert(name, Vec::new());
         self.asked.insert(item, (Arc::new(request), name));
         Ok(())

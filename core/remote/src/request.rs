@@ -57,6 +57,44 @@ impl Request {
         hasher.finalize().as_bytes()[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
+    /// Hashes of the beginnings of what is continued, the shortest first, in steps of 16 tokens or 64 bytes. Two requests
+    /// have as many of them in common as they have of such steps.
+    pub fn beginnings(&self) -> Vec<u64> {
+        const TOKENS: usize = 16;
+        const BYTES: usize = 64;
+        let mut hasher = blake3::Hasher::new();
+        let mut all = Vec::new();
+        let mut step = |hasher: &mut blake3::Hasher, bytes: &[u8], whole: bool| {
+            hasher.update(bytes);
+            if whole {
+                let hash = hasher.finalize();
+                all.push(hash.as_bytes()[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+            }
+        };
+        match &self.prompt {
+            Prompt::Tokens(tokens) => {
+                for part in tokens.chunks(TOKENS) {
+                    let bytes: Vec<u8> = part.iter().flat_map(|token| token.to_le_bytes()).collect();
+                    step(&mut hasher, &bytes, part.len() == TOKENS);
+                }
+            }
+            Prompt::Text(text) => {
+                text.as_bytes().chunks(BYTES).for_each(|part| step(&mut hasher, part, part.len() == BYTES))
+            }
+            Prompt::Chat(messages) => {
+                for message in messages {
+                    step(&mut hasher, message.role.as_str().as_bytes(), false);
+                    for part in message.content.as_bytes().chunks(BYTES) {
+                        step(&mut hasher, part, part.len() == BYTES);
+                    }
+                    // Where the turn ends, the next begins alike for all that had it.
+                    step(&mut hasher, &[0], true);
+                }
+            }
+        }
+        all
+    }
+
     /// About how many tokens it will use, before that is known: a quarter of the prompt's bytes and the longest answers.
     pub(crate) fn estimate(&self) -> u32 {
         let prompt = match &self.prompt {
@@ -238,6 +276,22 @@ mod tests {
             prop_assert_eq!(one.fingerprint(&models.0) == other.fingerprint(&models.1), same);
             let name = one.fingerprint(&models.0);
             prop_assert_eq!(Fingerprint::from_hex(&name.to_hex()), Some(name));
+        }
+
+        /// As many steps in common as the texts have.
+        #[test]
+        fn beginnings_are_shared_as_far_as_texts_are(common in 0usize..400, one in 0usize..300, other in 0usize..300) {
+            let tokens = |number: u32, more: usize| {
+                let prompt = Prompt::Tokens([vec![7; common], vec![number; more]].concat());
+                let request = Request::chat(Vec::new(), sampling(), 1);
+                Request { prompt, ..request }.beginnings()
+            };
+            let (one, other) = (tokens(8, one), tokens(9, other));
+            let shared = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
+            prop_assert_eq!(shared, common / 16);
+            let text = |tail: &str| Request::chat(vec![Message::user("x".repeat(common) + tail)], sampling(), 1).beginnings();
+            let (one, other) = (text("a"), text("b"));
+            prop_assert_eq!(one.iter().zip(&other).take_while(|(one, other)| one == other).count(), common / 64);
         }
 
         #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Backoff, Blame, Pace};
+use crate::{Backoff, Blame, Pace, affinity::Affinity};
 
 /// Settings of a [`Schedule`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ struct Item {
 #[derive(Debug)]
 struct Group {
     server: usize,
+    /// Hashes of the beginnings of its prompt.
+    chain: Vec<u64>,
     /// Requests of the group in the schedule.
     items: u32,
 }
@@ -142,6 +144,8 @@ pub struct Schedule {
     servers: Vec<Server>,
     items: BTreeMap<u64, Item>,
     groups: BTreeMap<u64, Group>,
+    /// Which servers got which beginnings of prompts.
+    affinity: Affinity,
     /// Requests that rest, by when they are due.
     resting: BTreeSet<(Duration, u64)>,
     /// Where the search for a free server begins: all have their turn.
@@ -176,6 +180,7 @@ impl Schedule {
             options,
             items: BTreeMap::new(),
             groups: BTreeMap::new(),
+            affinity: Affinity::default(),
             resting: BTreeSet::new(),
             turn: 0,
             flying: 0,
@@ -211,20 +216,35 @@ impl Schedule {
     /// Adds a request under a number of its own: `prefix` names what it has in common with others, `tokens` is about what
     /// it will use.
     pub fn add(&mut self, item: u64, prefix: u64, tokens: u32) {
+        self.add_after(item, prefix, &[], tokens);
+    }
+
+    /// As [`Schedule::add`], with hashes of the prompt's beginnings, the shortest first: a new group goes to the server that
+    /// got the longest of them lately, unless that has much more to do than another.
+    pub fn add_after(&mut self, item: u64, prefix: u64, beginnings: &[u64], tokens: u32) {
         let replaced = self.items.insert(item, Item { prefix, tokens, failures: 0, tries: 0 });
         debug_assert!(replaced.is_none(), "request {item} was added twice");
-        self.groups.entry(prefix).or_insert(Group { server: usize::MAX, items: 0 }).items += 1;
+        let group = || Group { server: usize::MAX, chain: beginnings.to_vec(), items: 0 };
+        self.groups.entry(prefix).or_insert_with(group).items += 1;
         self.enqueue(item, prefix, false);
     }
 
     /// Puts a request into the queue of its group's server, in front if it was out before. A group without a usable server
-    /// gets the one with the least to do.
+    /// gets the one that has read most of its prompt or, where that has much more to do, the one with the least to do.
     fn enqueue(&mut self, item: u64, prefix: u64, front: bool) {
         let Some(group) = self.groups.get_mut(&prefix) else { return };
         if !self.servers.get(group.server).is_some_and(Server::usable) {
             let by_load =
                 |(place, server): &(usize, &Server)| (!server.usable(), server.refused, server.load(), *place);
-            group.server = self.servers.iter().enumerate().min_by_key(by_load).map_or(0, |(place, _)| place);
+            let least = self.servers.iter().enumerate().min_by_key(by_load).map_or(0, |(place, _)| place);
+            let load = |place: usize| self.servers.get(place).map_or(usize::MAX, Server::load);
+            let near = self.affinity.nearest(&group.chain).iter().copied();
+            let usable = near.filter(|place| self.servers.get(*place).is_some_and(Server::usable));
+            // An idle server takes over what waits elsewhere, so a longer queue does not cost time.
+            let most = load(least).saturating_add(2 * self.options.in_flight.max(1) as usize);
+            group.server =
+                usable.min_by_key(|place| (load(*place), *place)).filter(|near| load(*near) <= most).unwrap_or(least);
+            self.affinity.got(&group.chain, group.server);
         }
         let Some(server) = self.servers.get_mut(group.server) else { return };
         if front { server.queue.push_front(item) } else { server.queue.push_back(item) }
@@ -311,6 +331,7 @@ impl Schedule {
         };
         if !probes {
             group.server = taker;
+            self.affinity.got(&group.chain, taker);
             let (moved, kept): (VecDeque<u64>, VecDeque<u64>) = self.servers[giver]
                 .queue
                 .drain(..)
@@ -344,6 +365,9 @@ impl Schedule {
                 Blame::Request => place.is_well(),
                 Blame::Try if place.streak < STREAK && !place.away => {}
                 Blame::Try | Blame::Away => {
+                    if !place.away {
+                        self.affinity.forget(server);
+                    }
                     place.away = true;
                     place.pause(now, None, who, &self.options);
                 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use metareward_api::{EngineError, Message};
 
-use crate::{Answer, Cache, Failure, Pool, Prompt, RemoteError, Request};
+use crate::{Answer, Cache, Pool, Prompt, RemoteError, Request, pool::OfServer};
 
 /// What a server said, for an engine that computes how probable that is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -132,7 +132,7 @@ impl Pool {
         &mut self,
         probes: &[Request],
         stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<(String, Vec<Result<Answer, Failure>>)>, RemoteError> {
+    ) -> Result<Vec<OfServer>, RemoteError> {
         let cache: Option<Cache> = self.take_cache();
         let found = self.ask_each(probes, stop);
         self.put_cache(cache);

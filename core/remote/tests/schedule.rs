@@ -267,3 +267,74 @@ fn sixty_four_servers_are_kept_busy() {
     assert!(busy >= 0.95, "{busy}");
     assert!(ended.failed.is_empty() && ended.most_held <= 64 * 32 * 3);
 }
+
+/// Tokens of prompts that servers must read, of those that were sent: a rubric of 200 tokens, questions of 150 with seven
+/// responses of 250 each, judged eleven times. A server remembers what it read lately.
+fn read_anew(by_beginning: bool, servers: usize, in_flight: u32) -> (f64, Duration) {
+    const QUESTIONS: u64 = 300;
+    let mut schedule = Schedule::new(servers, options(in_flight, 3));
+    let mut memory: Vec<Vec<u64>> = vec![Vec::new(); servers];
+    let (mut sent, mut anew) = (0u64, 0u64);
+    let mut flying: BTreeSet<(Duration, u64, usize)> = BTreeSet::new();
+    let mut now = Duration::ZERO;
+    let mut next = 0;
+    let count = QUESTIONS * 7 * 11;
+    let parts = |item: u64| [(1u64 << 60, 200), ((1 << 61) + item / 77, 150), ((1 << 62) + item / 11, 250)];
+    loop {
+        while schedule.has_room() && next < count {
+            let beginnings: Vec<u64> = parts(next).iter().map(|(name, _)| *name).collect();
+            let beginnings = if by_beginning { beginnings } else { Vec::new() };
+            schedule.add_after(next, next / 11, &beginnings, 600);
+            next += 1;
+        }
+        match schedule.next(now) {
+            Step::Send { item, server } => {
+                let memory = &mut memory[server];
+                for (name, tokens) in parts(item) {
+                    sent += tokens;
+                    match memory.iter().rposition(|known| *known == name) {
+                        Some(place) => drop(memory.remove(place)),
+                        None => anew += tokens,
+                    }
+                    memory.push(name);
+                }
+                // Keys and values of some fifteen thousand tokens.
+                if memory.len() > 60 {
+                    memory.drain(..memory.len() - 60);
+                }
+                let takes = ms(800 + item * 7919 % 400);
+                flying.insert((now + takes, item, server));
+            }
+            Step::Wait(until) => {
+                let Some((time, item, server)) = flying.first().copied() else { break };
+                if let Some(until) = until.filter(|until| *until < time) {
+                    now = until;
+                    continue;
+                }
+                flying.pop_first();
+                now = now.max(time);
+                schedule.answered(item, server, Some(600));
+            }
+            Step::GiveUp => panic!("healthy servers"),
+        }
+    }
+    (anew as f64 / sent as f64, now)
+}
+
+#[test]
+fn prompts_that_begin_alike_go_where_the_beginning_was_read() {
+    for (servers, in_flight) in [(4, 8), (16, 16)] {
+        let (whole, time) = read_anew(false, servers, in_flight);
+        let (beginnings, also) = read_anew(true, servers, in_flight);
+        println!(
+            "{servers} servers: {:.2} % of prompt tokens are read anew by whole prompts in {time:?}, {:.2} % by beginnings in \
+             {also:?}",
+            100.0 * whole,
+            100.0 * beginnings
+        );
+        // With every prompt read once: the rubric by each server, questions once, responses once.
+        let least = (150.0 + 7.0 * 250.0) / (77.0 * 600.0);
+        assert!(beginnings < whole && beginnings < 1.15 * least + 0.005, "{beginnings} {least}");
+        assert!(also < time.mul_f64(1.03), "{also:?} {time:?}");
+    }
+}
