@@ -22,6 +22,8 @@ pub struct Member {
     pub size: usize,
     /// Number of the process on its host: which GPU is its own.
     pub local_rank: usize,
+    /// Number of processes on its host, as far as the launcher says; else of all.
+    pub local_size: usize,
     /// Host of the store at which the processes meet.
     pub host: String,
     /// The store's port.
@@ -112,6 +114,7 @@ impl Variables<'_> {
             rank,
             size,
             local_rank,
+            local_size: if self.has("LOCAL_WORLD_SIZE") { self.number("LOCAL_WORLD_SIZE")?.max(1) } else { size },
             host: self.host("MASTER_ADDR")?,
             port: self.port("MASTER_PORT")?,
             serves: rank == 0 && !launcher_serves,
@@ -150,6 +153,13 @@ impl Variables<'_> {
             rank,
             size,
             local_rank: self.number("SLURM_LOCALID")?,
+            // `4(x2)` or `2`: tasks on the step's hosts; the first number is that of the first.
+            local_size: self
+                .0
+                .get("SLURM_STEP_TASKS_PER_NODE")
+                .and_then(|text| text.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok())
+                .filter(|tasks| (1..=size).contains(tasks))
+                .unwrap_or(size),
             host,
             port,
             serves: rank == 0,
@@ -245,6 +255,7 @@ mod tests {
             rank: 3,
             size: 4,
             local_rank: 1,
+            local_size: 4,
             host: "10.0.0.7".to_owned(),
             port: 29511,
             serves: false,

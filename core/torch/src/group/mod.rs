@@ -145,6 +145,17 @@ impl Group {
         Ok(group)
     }
 
+    /// The same processes with connections of their own, for a thread that talks to the others while another one trains.
+    /// All call it, with the same name.
+    ///
+    /// # Errors
+    /// As [`Group::from_env`].
+    pub fn another(&self, name: &str) -> Result<Group> {
+        // The store of the first connections runs on.
+        let prefix = format!("{}/{name}", self.member.prefix);
+        Self::join(Member { serves: false, prefix, ..self.member.clone() }, Device::Cpu, self.patience)
+    }
+
     /// Number of this process, from 0.
     pub fn rank(&self) -> usize {
         self.member.rank
@@ -158,6 +169,11 @@ impl Group {
     /// Number of this process on its host, from 0.
     pub fn local_rank(&self) -> usize {
         self.member.local_rank
+    }
+
+    /// Number of processes on this one's host, as far as the launcher says; else of all.
+    pub fn local_size(&self) -> usize {
+        self.member.local_size
     }
 
     /// Where this process's tensors are.

@@ -1,12 +1,13 @@
 //! Sequences, and how a step's sequences are put together into forward passes.
 
 use metareward_api::EngineError;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::error::Result;
 
 /// A rendered prompt and the completion after it, as token ids.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sequence {
     /// Prompt, then completion, then the end-of-turn token unless it was cut off.
     pub tokens: Vec<i64>,

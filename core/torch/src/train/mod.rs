@@ -22,9 +22,11 @@ mod encoded;
 mod fitted;
 mod fused;
 mod head;
+mod learner;
 mod memory;
 mod native;
 mod parameters;
+mod ranks;
 mod rounding;
 mod run;
 mod schedule;
@@ -37,12 +39,13 @@ mod worker;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
 use metareward_api::{
-    EngineError, Example, GradientSum, Progress, SequenceLogProb, TrainJob, TrainReport, TrainSettings, Trainer, Watch,
-    WeightUpdates,
+    EngineError, Example, GradientSum, Progress, SequenceLogProb, TrainData, TrainJob, TrainReport, TrainSettings,
+    Trainer, Watch, WeightUpdates,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
@@ -52,11 +55,13 @@ use self::{
     encode::Encoder,
     encoded::Encoded,
     fitted::{fitted, no_room},
+    learner::Learner,
     memory::bytes_each,
     native::NativeWorker,
     parameters::Layout,
+    ranks::{Begin, Exchange, Flaw, Outcome},
     run::{Run, report},
-    state::TrainingFolder,
+    state::{Held, TrainingFolder},
     step::{Team, set_own_threads},
     trainable::{Trainable, seed},
     trunk::Trunk,
@@ -66,7 +71,9 @@ pub use self::{
     memory::{Load, Memory, training_memory},
     schedule::learning_rate,
 };
-use crate::{DeviceChoice, Precision, chat::TemplateDate, error::TorchError, model::CausalLm, prompting::Prompting};
+use crate::{
+    DeviceChoice, Group, Precision, chat::TemplateDate, error::TorchError, model::CausalLm, prompting::Prompting,
+};
 
 /// Parameters up to which micro-batches run side by side on the CPU, one thread each. Larger models run one micro-batch
 /// at a time with all threads inside the operations: their gradients would not fit in memory several times.
@@ -99,6 +106,25 @@ pub struct TrainerOptions {
     pub activation_bytes: u64,
     /// The day that chat templates see as today.
     pub date: TemplateDate,
+    /// What the processes of a group share out among themselves.
+    pub sharding: Sharding,
+    /// Bytes of a gradient that processes exchange at a time, at least: small enough that much of it travels while the rest
+    /// is computed, large enough that a message is worth it.
+    pub bucket_bytes: u64,
+}
+
+/// What the processes of a group share out among themselves; what is shared out, a process has 1/n of. Every one takes more
+/// exchange than the one before it. The stages are those of ZeRO (Rajbhandari et al. 2020).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharding {
+    /// Nothing: every process has all weights, gradients and moments (data parallel).
+    #[default]
+    None,
+    /// AdamW's moments, and what is kept beside bf16 weights (ZeRO 1).
+    Optimizer,
+    /// These, and the gradient (ZeRO 2). Our own kernels cannot, so libtorch computes.
+    Gradients,
 }
 
 impl Default for TrainerOptions {
@@ -112,6 +138,8 @@ impl Default for TrainerOptions {
             kernels: true,
             activation_bytes: 0,
             date: TemplateDate::default(),
+            sharding: Sharding::default(),
+            bucket_bytes: 25 << 20,
         }
     }
 }
@@ -121,6 +149,7 @@ impl Default for TrainerOptions {
 pub struct TorchTrainer {
     options: TrainerOptions,
     measuring: Option<Measuring>,
+    group: Option<Arc<Group>>,
 }
 
 /// A model that log-probabilities are measured with. It stays between calls, which come shard by shard.
@@ -152,7 +181,17 @@ fn stamp(folder: &Path, max_length: u32) -> Result<Stamp, TorchError> {
 impl TorchTrainer {
     /// A trainer that uses the machine as `options` say.
     pub fn new(options: TrainerOptions) -> Self {
-        Self { options, measuring: None }
+        Self { options, measuring: None, group: None }
+    }
+
+    /// One of several trainers that train together, each in a process of its own. All of them are called with the same job;
+    /// that of process 0 is the one that counts, reads the data and keeps log, state and models, and its settings and
+    /// sharding hold for all. The others need nothing but the loss of preference data. Every process reads the model's
+    /// folder, and the saved state, under the name that process 0 gives.
+    ///
+    /// Log-probabilities are measured by each for itself.
+    pub fn in_group(options: TrainerOptions, group: Arc<Group>) -> Self {
+        Self { options, measuring: None, group: Some(group) }
     }
 
     fn load(&self, folder: &Path) -> Result<CausalLm, TorchError> {
@@ -194,7 +233,10 @@ impl TorchTrainer {
     /// Threads side by side, and threads inside each operation.
     fn threads(&self, model: &CausalLm, native: bool) -> (usize, i32) {
         let all = match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            0 => {
+                let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+                (all / self.group.as_ref().map_or(1, |group| group.local_size())).max(1)
+            }
             threads => threads as usize,
         };
         if model.device() != Device::Cpu {
@@ -281,58 +323,59 @@ impl Trainer for TorchTrainer {
 
     /// As in [`Trainer`]. The state is one safetensors file, `state/training.safetensors`: weights and moments as they are in
     /// memory, 12 bytes per trained parameter where all is f32.
+    ///
+    /// In a group, see [`TorchTrainer::in_group`]: at process 0 as above, at the others the report is empty.
     fn train(&mut self, job: &TrainJob<'_>, watch: &dyn Watch) -> Result<TrainReport, EngineError> {
-        check(job)?;
         self.measuring = None;
+        let group = self.group.clone();
+        if let Some(group) = group.as_ref().filter(|group| group.rank() > 0) {
+            return self.follow(group, job);
+        }
+        check(job)?;
         let folder = TrainingFolder::new(&job.folder);
         let opened = folder.open(&job.fingerprint)?;
+        let saved = opened.saved.then_some(opened.position.step);
         if opened.position.finished {
+            if let Some(group) = &group {
+                group.command(ranks::TRAIN, &[])?;
+            }
             return Ok(report(job, &folder, &opened.position));
         }
-        let model = self.load(&job.model)?;
-        check_forms(&job.settings, model.precision())?;
-        let encoder = self.encoder(&job.model, &model, job.settings.max_length)?;
-        let native = self.native(&model) && job.settings.lora.is_none();
-        let (workers, intra_op) = self.threads(&model, native);
-        let _intra_op = IntraOp::set(intra_op);
-        let mut trainable = Trainable::new(model, &job.settings, &job.fingerprint)?;
-        let length = trainable.layout.length();
-        let half = trainable.weights.all.kind() == Kind::BFloat16;
-        let room = |error| no_room(error, length as u64, bytes_each(&job.settings, half));
-        let sum = match job.settings.gradients {
-            GradientSum::F32 => Kind::Float,
-            GradientSum::Bf16 => Kind::BFloat16,
+        let build = || -> Result<(Learner, Encoder, IntraOp), EngineError> {
+            let model = self.load(&job.model)?;
+            let encoder = self.encoder(&job.model, &model, job.settings.max_length)?;
+            let (learner, intra_op) = self.learner(model, &job.settings, &job.fingerprint, &folder, saved)?;
+            Ok((learner, encoder, intra_op))
         };
-        let gradient = trainable.layout.zeros_in(sum, trainable.device()).map_err(room)?;
-        let kernels = self.options.kernels.then_some(workers * intra_op.max(1) as usize);
-        let whole = 0..length;
-        let mut adamw = AdamW::new(
-            &job.settings,
-            &trainable.layout,
-            whole,
-            &trainable.weights.all,
-            seed(&job.fingerprint),
-            kernels,
-        )
-        .map_err(room)?;
+        let (learner, encoder, _intra_op) = match &group {
+            None => build()?,
+            Some(group) => {
+                let begin = Begin {
+                    folder: job.folder.clone(),
+                    model: job.model.clone(),
+                    fingerprint: job.fingerprint.clone(),
+                    settings: job.settings.clone(),
+                    precision: self.options.precision,
+                    sharding: self.options.sharding,
+                    bucket_bytes: self.options.bucket_bytes,
+                    kernels: self.options.kernels,
+                    saved,
+                };
+                ranks::begin(group, &begin, build)?
+            }
+        };
         let mut limit = job.settings.micro_batch_tokens;
         if opened.saved {
-            folder.load(&mut adamw.state(&trainable.weights.all))?;
-            adamw.loaded(&mut trainable.weights.all, opened.position.step)?;
             limit = opened.position.micro_batch_tokens.map_or(limit, |saved| saved.min(limit));
         }
-        let workers = (0..workers)
-            .map(|_| trainable.worker(job.settings.activation_checkpointing, native, self.options.activation_bytes))
-            .collect::<Result<Vec<_>, TorchError>>()?;
         let run = Run {
             job,
             watch,
             position: opened.position,
             encoder: Encoded::new(encoder, job.epochs.len()),
-            adamw,
-            gradient,
-            trainable,
-            team: Team::new(workers, intra_op),
+            learner,
+            group,
+            left: false,
             precision: self.options.precision,
             limit,
             total_steps: job.epochs.iter().map(|steps| steps.len() as u32).sum(),
@@ -340,6 +383,103 @@ impl Trainer for TorchTrainer {
             tokens: 0,
         };
         run.train()
+    }
+}
+
+impl TorchTrainer {
+    /// Weights, optimizer, gradient and workers of a job, as they were saved where `saved` gives the steps of a state.
+    fn learner(
+        &self,
+        model: CausalLm,
+        settings: &TrainSettings,
+        fingerprint: &str,
+        folder: &TrainingFolder,
+        saved: Option<u32>,
+    ) -> Result<(Learner, IntraOp), EngineError> {
+        check_forms(settings, model.precision())?;
+        let sharding = if self.group.is_some() { self.options.sharding } else { Sharding::None };
+        let native = self.native(&model) && settings.lora.is_none() && sharding < Sharding::Gradients;
+        let (workers, inside) = match self.threads(&model, native) {
+            // Threads side by side would each keep what is shared out.
+            (workers, inside) if sharding >= Sharding::Gradients => (1, workers as i32 * inside),
+            threads => threads,
+        };
+        let intra_op = IntraOp::set(inside);
+        let trainable = Trainable::new(model, settings, fingerprint)?;
+        let length = trainable.layout.length();
+        let half = trainable.weights.all.kind() == Kind::BFloat16;
+        let room = |error| no_room(error, length as u64, bytes_each(settings, half));
+        let sum = match settings.gradients {
+            GradientSum::F32 => Kind::Float,
+            GradientSum::Bf16 => Kind::BFloat16,
+        };
+        let exchange = self.group.as_ref().map(|group| {
+            let bucket = self.options.bucket_bytes / sum.elt_size_in_bytes() as u64;
+            Exchange::new(Arc::clone(group), &trainable.layout, sharding, i64::try_from(bucket).unwrap_or(i64::MAX))
+        });
+        let gradient = ranks::gradient(&trainable.layout, exchange.as_ref(), sum, trainable.device()).map_err(room)?;
+        let kernels = self.options.kernels.then_some(workers * inside.max(1) as usize);
+        let own = exchange.as_ref().map_or(0..length, |exchange| exchange.own(length));
+        let weights = trainable.weights.all.f_narrow(0, own.start, own.end - own.start).map_err(TorchError::from)?;
+        let adamw =
+            AdamW::new(settings, &trainable.layout, own.clone(), &weights, seed(fingerprint), kernels).map_err(room)?;
+        let workers = (0..workers)
+            .map(|_| trainable.worker(settings.activation_checkpointing, native, self.options.activation_bytes))
+            .collect::<Result<Vec<_>, TorchError>>()?;
+        let mut learner = Learner { trainable, adamw, gradient, team: Team::new(workers, inside), exchange };
+        if let Some(steps) = saved {
+            let held = match (&self.group, sharding) {
+                (None, _) | (_, Sharding::None) => Held::All,
+                (Some(group), _) => Held::From(own.start, length, group),
+            };
+            folder.load(&mut learner.state()?, held)?;
+            learner.loaded(steps)?;
+        }
+        tracing::info!(
+            state_bytes = learner.state_bytes()?,
+            parameters = length,
+            rank = self.group.as_ref().map_or(0, |group| group.rank()),
+            "weights, gradient and optimizer state of this process"
+        );
+        Ok((learner, intra_op))
+    }
+
+    /// Trains as process 0 says.
+    fn follow(&mut self, group: &Arc<Group>, job: &TrainJob<'_>) -> Result<TrainReport, EngineError> {
+        let nothing = TrainReport { epochs: Vec::new(), steps: 0, first_loss: 0.0, truncated: 0 };
+        let command = group.next_command()?;
+        if command.kind != ranks::TRAIN {
+            let message = format!("process 0 says {:?} where a training run should begin: this is a bug", command.kind);
+            return Err(EngineError::Machine(message));
+        }
+        if command.payload.is_empty() {
+            return Ok(nothing);
+        }
+        let begin: Begin = ranks::unpacked(&command.payload)?;
+        self.options = TrainerOptions {
+            precision: begin.precision,
+            sharding: begin.sharding,
+            bucket_bytes: begin.bucket_bytes,
+            kernels: begin.kernels,
+            ..self.options.clone()
+        };
+        let folder = TrainingFolder::new(&begin.folder);
+        let built = self
+            .load(&begin.model)
+            .map_err(EngineError::from)
+            .and_then(|model| self.learner(model, &begin.settings, &begin.fingerprint, &folder, begin.saved));
+        let outcome = match &built {
+            Ok(_) => Outcome::Done(Box::default()),
+            Err(error) => Outcome::Failed(Flaw::Engine(error.clone())),
+        };
+        ranks::settle_with_leader(group, outcome).map_err(|failure| failure.at(0))?;
+        let (mut learner, _intra_op) = built?;
+        let optimizer = match job.data {
+            TrainData::Sft(_) => None,
+            TrainData::Preference { optimizer, .. } => Some(optimizer),
+        };
+        ranks::follow(&mut learner, group, &begin.settings, optimizer)?;
+        Ok(nothing)
     }
 }
 

@@ -3,24 +3,21 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write,
+    sync::Arc,
     time::Instant,
 };
 
 use metareward_api::{EngineError, EpochReport, Progress, StepMetrics, TrainData, TrainJob, TrainReport, Watch};
 
 use super::{
-    adamw::AdamW,
     encoded::Encoded,
     fitted::fitted,
-    native,
-    parameters::{Flat, clip_factor, gradient_norm},
-    schedule::learning_rate,
-    state::{EpochRecord, Position, TrainingFolder},
-    step::Team,
-    trainable::Trainable,
+    learner::Learner,
+    ranks::{self, Order, What},
+    state::{EpochRecord, Held, Position, TrainingFolder},
     worker::{Failure, Objective, Sums, Unit},
 };
-use crate::{Precision, error::TorchError, save::save_model};
+use crate::{Group, Precision, error::TorchError, save::save_model};
 
 /// Records evaluated between two looks at [`Watch::stop`].
 const VALIDATION_WINDOW: usize = 256;
@@ -32,10 +29,11 @@ pub(crate) struct Run<'a> {
     pub folder: TrainingFolder,
     pub position: Position,
     pub encoder: Encoded,
-    pub trainable: Trainable,
-    pub adamw: AdamW,
-    pub gradient: Flat,
-    pub team: Team,
+    pub learner: Learner,
+    /// The processes that follow this one.
+    pub group: Option<Arc<Group>>,
+    /// Whether they have left the run by a failure that all know of.
+    pub left: bool,
     pub precision: Precision,
     /// Tokens of a micro-batch: what the settings say, or less where there was no memory for that.
     pub limit: u32,
@@ -44,8 +42,20 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Takes all steps that are left.
+    /// Takes all steps that are left. The other processes end with it, however it ends.
     pub fn train(mut self) -> Result<TrainReport, EngineError> {
+        let report = self.steps();
+        // A failure of the computation has been said to all of them, and they have ended by it.
+        if let Some(group) = self.group.as_ref().filter(|_| !self.left) {
+            let ended = ranks::order(group, &Order::End);
+            if report.is_ok() {
+                ended?;
+            }
+        }
+        report
+    }
+
+    fn steps(&mut self) -> Result<TrainReport, EngineError> {
         let mut log = self.open_log()?;
         let mut before = 0;
         for (index, steps) in self.job.epochs.iter().enumerate() {
@@ -80,31 +90,33 @@ impl Run<'_> {
             self.end_epoch(index, steps.len())?;
         }
         self.position.finished = true;
-        self.folder.save(&self.position, &[])?;
+        self.folder.save(&self.position, &[], Held::All)?;
         Ok(report(self.job, &self.folder, &self.position))
     }
 
     /// One optimizer step on the records `batch`.
     fn step(&mut self, epoch: usize, batch: &[u32]) -> Result<StepMetrics, Failure> {
         let step = self.position.step + 1;
-        let units = self.encoder.records(self.job.data, batch, self.team.size()).map_err(Failure::Engine)?;
+        let units = self.records(batch)?;
         let cut = |unit: &Unit| unit.sequences.iter().any(|sequence| sequence.truncated);
         let truncated: Vec<u32> =
             batch.iter().zip(&units).filter(|(_, unit)| cut(unit)).map(|(index, _)| *index).collect();
-        let settings = &self.job.settings;
         let objective = objective(self.job.data, &units);
-        let native = self.team.native();
-        let Self { watch, trainable, gradient, team, limit, .. } = self;
-        let sums = fitted(team, &units, limit, |team, batches| {
-            let _ = gradient.all.f_zero_().map_err(TorchError::from)?;
-            team.gradients(&chosen(&units, batches), objective, &trainable.layout, gradient, &|| watch.stop())
-        })?;
-        let mut metrics = metrics(&sums, objective);
-        let norm = match native {
-            true => native::gradient_norm(&mut self.gradient.all, self.team.size())?,
-            false => gradient_norm(&self.gradient)?,
+        let Self { watch, learner, limit, group, left, job, .. } = self;
+        let sums = match group {
+            Some(group) => {
+                let found = ranks::compute(learner, group, What::Step(step), &units, job.data, limit);
+                *left = found.is_err();
+                found?
+            }
+            None => fitted(learner, &units, limit, |learner, batches| {
+                learner.gradients(&units, batches, batches.len(), objective, &|| watch.stop())
+            })?,
         };
+        let mut metrics = metrics(&sums, objective);
+        let norm = self.learner.norm()?;
         if !norm.is_finite() {
+            self.left = true;
             return Err(Failure::NotFinite {
                 records: units.iter().map(|unit| unit.id.clone()).collect(),
                 message: "the gradient is not finite".to_owned(),
@@ -114,9 +126,7 @@ impl Run<'_> {
             self.position.first_loss = metrics.loss;
             self.check_start(&units, &sums, metrics.loss).map_err(Failure::Engine)?;
         }
-        let rate = learning_rate(settings, step);
-        let clip = clip_factor(norm, settings.max_grad_norm);
-        self.adamw.step(&mut self.trainable.weights.all, &mut self.gradient.all, clip, rate, settings)?;
+        let rate = self.learner.update(step, norm, &self.job.settings)?;
         metrics.step = step;
         metrics.epoch = epoch as u32 + 1;
         metrics.gradient_norm = norm;
@@ -163,7 +173,7 @@ impl Run<'_> {
             Err(Failure::Engine(EngineError::Stopped)) => return self.stopped(),
             Err(failure) => return Err(failure.at(self.position.step)),
         };
-        let model = self.trainable.merged()?;
+        let model = self.learner.trainable.merged()?;
         self.folder.publish(&self.folder.epoch(index + 1), |folder| {
             Ok(save_model(&self.job.model, folder, model.weights().tensors(), self.precision)?)
         })?;
@@ -185,13 +195,21 @@ impl Run<'_> {
         let watch = self.watch;
         let mut total = Sums::default();
         for window in job.validation.chunks(VALIDATION_WINDOW) {
-            let units = self.encoder.records(job.data, window, self.team.size()).map_err(Failure::Engine)?;
+            let units = self.records(window)?;
             let objective = objective(job.data, &units);
-            let sums = fitted(&mut self.team, &units, &mut self.limit, |team, batches| {
-                let batches = chosen(&units, batches);
-                team.run(batches.len(), &|| watch.stop(), |worker, index| worker.evaluate(&batches[index], objective))
-            })?;
-            sums.iter().for_each(|sums| total.add(sums));
+            let Self { learner, limit, group, left, .. } = self;
+            let sums = match group {
+                Some(_) if watch.stop() => return Err(Failure::Engine(EngineError::Stopped)),
+                Some(group) => {
+                    let found = ranks::compute(learner, group, What::Loss, &units, job.data, limit);
+                    *left = found.is_err();
+                    found?
+                }
+                None => fitted(learner, &units, limit, |learner, batches| {
+                    learner.evaluate(&units, batches, objective, &|| watch.stop())
+                })?,
+            };
+            total.add(&sums);
         }
         let count = match job.data {
             TrainData::Sft(_) => total.trained_tokens as f64,
@@ -200,11 +218,23 @@ impl Run<'_> {
         Ok(Some(total.loss / count))
     }
 
+    fn records(&mut self, indices: &[u32]) -> Result<Vec<Unit>, Failure> {
+        self.encoder.records(self.job.data, indices, self.learner.team.size()).map_err(Failure::Engine)
+    }
+
     fn save(&mut self) -> Result<(), EngineError> {
         let asked = self.job.settings.micro_batch_tokens;
         // Sums in other micro-batches differ in their last bits, so a resumed run goes on with the same ones.
         self.position.micro_batch_tokens = (self.limit < asked).then_some(self.limit);
-        self.folder.save(&self.position, &self.adamw.state(&self.trainable.weights.all))
+        let held = match (&self.group, &self.learner.exchange) {
+            (Some(group), Some(exchange)) if exchange.sharded() => {
+                ranks::order(group, &Order::Save)?;
+                let length = self.learner.trainable.layout.length();
+                Held::From(exchange.own(length).start, length, group)
+            }
+            _ => Held::All,
+        };
+        self.folder.save(&self.position, &self.learner.state()?, held)
     }
 
     fn stopped<T>(&mut self) -> Result<T, EngineError> {
@@ -246,11 +276,6 @@ pub(crate) fn report(job: &TrainJob<'_>, folder: &TrainingFolder, position: &Pos
         first_loss: position.first_loss,
         truncated: position.truncated.len() as u32,
     }
-}
-
-/// The units of every micro-batch.
-fn chosen<'a>(units: &'a [Unit], batches: &[Vec<usize>]) -> Vec<Vec<&'a Unit>> {
-    batches.iter().map(|batch| batch.iter().map(|&unit| &units[unit]).collect()).collect()
 }
 
 fn objective<'a>(data: TrainData<'a>, units: &[Unit]) -> Objective<'a> {

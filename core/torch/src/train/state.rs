@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{BufReader, BufWriter, ErrorKind, Read, Write},
+    io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,8 @@ use metareward_api::EngineError;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::error::TorchError;
+use super::{adamw::ALIGN, ranks};
+use crate::{Group, error::TorchError};
 
 /// Format of the state file.
 const VERSION: u32 = 1;
@@ -199,29 +200,30 @@ impl TrainingFolder {
     }
 
     /// Writes the position and `tensors`, which are flat; the previous state stays until the new one is whole on disk. A
-    /// finished run's state has no tensors.
-    pub fn save(&self, position: &Position, tensors: &[Named]) -> Result<(), EngineError> {
+    /// finished run's state has no tensors. Where every process has a share of them, `held` says which this one's are; the
+    /// others send theirs.
+    pub fn save(&self, position: &Position, tensors: &[Named], held: Held<'_>) -> Result<(), EngineError> {
         if let Ok(log) = File::open(self.log()) {
             log.sync_all().map_err(|error| io(&self.log(), &error))?;
         }
         let draft = self.state_draft();
-        write_state(&draft, position, tensors)?;
+        write_state(&draft, position, tensors, held)?;
         rename(&draft, &self.state())?;
         sync(&self.root.join("state"))
     }
 
     /// Reads the saved state into `tensors`, which are the ones that [`TrainingFolder::save`] was given, or others like
-    /// them.
+    /// them; of a process that has a share, that share. How many processes wrote the state makes no difference.
     ///
     /// # Errors
     /// When the file holds other tensors: of another model, or in the number formats of other settings.
-    pub fn load(&self, tensors: &mut [Named]) -> Result<(), EngineError> {
+    pub fn load(&self, tensors: &mut [Named], held: Held<'_>) -> Result<(), EngineError> {
         let path = self.state();
         let file = File::open(&path).map_err(|error| io(&path, &error))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let wrong = |message: String| EngineError::Io { path: path.clone(), message };
-        let (header, _) = read_header(&mut reader).map_err(|error| io(&path, &error))?;
-        let expected = headers(tensors)?;
+        let (header, before) = read_header(&mut reader).map_err(|error| io(&path, &error))?;
+        let expected = headers(tensors, held)?;
         let mut found = BTreeMap::new();
         for (name, value) in header.into_iter().filter(|(name, _)| name != METADATA) {
             let tensor: TensorHeader = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
@@ -242,7 +244,11 @@ impl TrainingFolder {
         if found != expected {
             return Err(wrong("its tensors do not fit the model; delete the state folder to start again".to_owned()));
         }
-        for (_, tensor) in tensors {
+        for (name, tensor) in tensors {
+            let width = tensor.kind().elt_size_in_bytes() as u64;
+            let start = found.get(*name).map_or(0, |tensor| tensor.data_offsets[0]) + width * held.first(name) as u64;
+            // The length of the header comes first, in 8 bytes.
+            reader.seek(SeekFrom::Start(8 + before + start)).map_err(|error| io(&path, &error))?;
             read_tensor(&mut reader, tensor, &path)?;
         }
         Ok(())
@@ -268,8 +274,40 @@ impl TrainingFolder {
     }
 }
 
+/// Which elements of the flat memory a process's tensors are.
+#[derive(Clone, Copy)]
+pub(crate) enum Held<'a> {
+    /// All of them.
+    All,
+    /// Those from this one on, of so many; the other processes of the group have the rest.
+    From(i64, i64, &'a Group),
+}
+
+impl Held<'_> {
+    /// The first entry of the tensor called `name`.
+    fn first(self, name: &str) -> i64 {
+        match self {
+            Held::All => 0,
+            Held::From(start, ..) => start / entries_each(name),
+        }
+    }
+
+    /// Entries of the tensor called `name`, of which this process has `own`, at all processes together.
+    fn whole(self, name: &str, own: i64) -> i64 {
+        match self {
+            Held::All => own,
+            Held::From(_, length, _) => (length + entries_each(name) - 1) / entries_each(name),
+        }
+    }
+}
+
+/// Elements that an entry of the tensor called `name` is for; see [`AdamW::state`](super::adamw::AdamW::state).
+fn entries_each(name: &str) -> i64 {
+    if name.ends_with("_scales") { ALIGN } else { 1 }
+}
+
 /// What the file says of `tensors`: their data in the order given, one after the other.
-fn headers(tensors: &[Named]) -> Result<BTreeMap<String, TensorHeader>, EngineError> {
+fn headers(tensors: &[Named], held: Held<'_>) -> Result<BTreeMap<String, TensorHeader>, EngineError> {
     let mut start = 0;
     let mut headers = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -280,19 +318,20 @@ fn headers(tensors: &[Named]) -> Result<BTreeMap<String, TensorHeader>, EngineEr
             Kind::Uint8 => "U8",
             other => return Err(EngineError::Machine(format!("a state of {other:?} cannot be saved: this is a bug"))),
         };
-        let end = start + (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-        let header = TensorHeader { dtype: dtype.to_owned(), shape: tensor.size(), data_offsets: [start, end] };
+        let whole = held.whole(name, tensor.numel() as i64);
+        let end = start + whole as u64 * tensor.kind().elt_size_in_bytes() as u64;
+        let header = TensorHeader { dtype: dtype.to_owned(), shape: vec![whole], data_offsets: [start, end] };
         headers.insert((*name).to_owned(), header);
         start = end;
     }
     Ok(headers)
 }
 
-fn write_state(path: &Path, position: &Position, tensors: &[Named]) -> Result<(), EngineError> {
+fn write_state(path: &Path, position: &Position, tensors: &[Named], held: Held<'_>) -> Result<(), EngineError> {
     let failed = |error: std::io::Error| io(path, &error);
     let json = |error: serde_json::Error| EngineError::Io { path: path.to_owned(), message: error.to_string() };
     let mut header = Header::new();
-    for (name, tensor) in headers(tensors)? {
+    for (name, tensor) in headers(tensors, held)? {
         header.insert(name, serde_json::to_value(tensor).map_err(json)?);
     }
     let training = serde_json::to_string(position).map_err(json)?;
@@ -303,9 +342,15 @@ fn write_state(path: &Path, position: &Position, tensors: &[Named]) -> Result<()
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
     writer.write_all(&header).map_err(failed)?;
+    let mut written = Ok(());
     for (_, tensor) in tensors {
-        write_tensor(&mut writer, tensor, path)?;
+        match held {
+            Held::All => write_tensor(&mut writer, tensor, path)?,
+            // What the others send is taken even when it cannot be written: they would wait.
+            Held::From(_, _, group) => written = written.and(ranks::write_pieces(group, tensor, &mut writer)?),
+        }
     }
+    written.map_err(failed)?;
     writer.flush().map_err(failed)?;
     writer.get_ref().sync_all().map_err(failed)
 }

@@ -9,14 +9,13 @@ use std::sync::{
 };
 
 use metareward_api::EngineError;
-use tch::Tensor;
 
 use super::{
     native::Turns,
-    parameters::{Flat, Layout},
+    parameters::Layout,
+    ranks::Sum,
     worker::{Failure, Objective, Sums, TensorWorker, Unit, Worker},
 };
-use crate::error::Result;
 
 /// The threads of a training run and how many threads each may use inside an operation.
 pub(crate) struct Team {
@@ -25,8 +24,8 @@ pub(crate) struct Team {
 }
 
 /// The gradient under way, and whose turn it is to add to it.
-struct Turn<'a> {
-    gradient: &'a mut Flat,
+struct Turn<'a, 's> {
+    sum: &'a mut Sum<'s>,
     next: usize,
     failed: bool,
 }
@@ -103,20 +102,20 @@ impl Team {
         }
     }
 
-    /// Adds the gradient of the mean loss of a step to `gradient`, laid out by `layout`, and returns the step's sums.
+    /// Adds the gradient of the mean loss of a step, laid out by `layout`, to `sum`, and returns the step's sums.
     pub fn gradients(
         &mut self,
         micro_batches: &[Vec<&Unit>],
         objective: Objective<'_>,
         layout: &Layout,
-        gradient: &mut Flat,
+        sum: &mut Sum<'_>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> std::result::Result<Sums, Failure> {
         if self.native() {
-            return self.native_gradients(micro_batches, objective, layout, gradient, stop);
+            return self.native_gradients(micro_batches, objective, layout, sum, stop);
         }
         let alone = self.workers.len() == 1;
-        let turn = Mutex::new(Turn { gradient, next: 0, failed: false });
+        let turn = Mutex::new(Turn { sum, next: 0, failed: false });
         let changed = Condvar::new();
         let lock = || turn.lock().unwrap_or_else(PoisonError::into_inner);
         let stop_and_release = || {
@@ -131,8 +130,9 @@ impl Team {
             let units = &micro_batches[index];
             if alone {
                 // No second copy of the gradient: every tensor is added as soon as it is there.
-                let turn = lock();
-                tensors(worker)?.gradients(units, objective, &mut |slot, found| add(turn.gradient, slot, &found))
+                let mut turn = lock();
+                let turn = &mut *turn;
+                tensors(worker)?.gradients(units, objective, &mut |slot, found| turn.sum.add(index, slot, &found))
             } else {
                 let mut all = Vec::new();
                 let computed = tensors(worker).and_then(|worker| {
@@ -147,7 +147,7 @@ impl Team {
                 }
                 let mut added = Ok(());
                 if computed.is_ok() && !turn.failed {
-                    added = all.iter().try_for_each(|(slot, found)| add(turn.gradient, *slot, found));
+                    added = all.iter().try_for_each(|(slot, found)| turn.sum.add(index, *slot, found));
                 }
                 turn.next += 1;
                 turn.failed |= computed.is_err() || added.is_err();
@@ -167,9 +167,11 @@ impl Team {
         micro_batches: &[Vec<&Unit>],
         objective: Objective<'_>,
         layout: &Layout,
-        gradient: &mut Flat,
+        sum: &mut Sum<'_>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> std::result::Result<Sums, Failure> {
+        let bug = |message: &str| Failure::Engine(EngineError::Machine(format!("{message}: this is a bug")));
+        let gradient = sum.whole().ok_or_else(|| bug("our own kernels need the whole gradient"))?;
         let late = match self.workers.first() {
             Some(Worker::Native(worker)) => worker.late(),
             _ => None,
@@ -214,9 +216,4 @@ pub(crate) fn set_own_threads(threads: i32) -> i32 {
     let before = tch::get_num_threads();
     tch::set_num_threads(threads);
     before
-}
-
-fn add(gradient: &Flat, slot: usize, found: &Tensor) -> Result<()> {
-    let _ = gradient.views[slot].shallow_clone().f_add_(found)?;
-    Ok(())
 }

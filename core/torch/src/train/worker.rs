@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use metareward_api::{EngineError, Optimizer, PairLogProbs, PreferenceLoss};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 use crate::error::{Result, TorchError};
 
 /// An example with its one sequence, or a pair with its chosen and its rejected one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Unit {
     /// Name of the record.
     pub id: String,
@@ -57,7 +58,7 @@ pub(crate) enum Objective<'a> {
 }
 
 /// Sums over a micro-batch; those of a step add up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sums {
     /// Loss: of tokens or of pairs.
     pub loss: f64,
