@@ -11,13 +11,14 @@ use super::{
     attention::{Heads, Row, attend},
     batch::Batch,
     elementwise::{rms_norm, rms_norm_in_place, rotate, swiglu},
-    matmul::{Into, product},
+    matmul::product,
     packed::{Packed, Pages, Source},
     sample::Drawer,
     schedule::{Backend, Wanted},
     simd::{Floats, Level, padded},
     slots::{Move, Placement},
     stats::Clock,
+    tiles::{Into, PANEL},
 };
 use crate::{CausalLm, Precision, Result, TorchError, config::ModelConfig, rope::RopeTable};
 
@@ -105,7 +106,7 @@ impl CpuModel {
         let mut gate_up = some(intermediate, inner);
         gate_up.extend(gate_up.clone().into_iter().map(|i| i.map(|i| i + intermediate)));
         let (plain, heads_in) = (some(hidden, hidden), head_entries(0, queries, head_dim, width));
-        let stride = hidden.next_multiple_of(super::matmul::PANEL);
+        let stride = hidden.next_multiple_of(PANEL);
         let vector = |tensor: &Tensor, length: usize| -> Result<Floats> {
             let values = floats(tensor)?;
             Ok(place(&values, &some(values.len(), length), length))
@@ -115,7 +116,7 @@ impl CpuModel {
             for part in parts.iter().filter_map(|part| part.as_ref()) {
                 all.extend(floats(part)?);
             }
-            let length = entries.len().next_multiple_of(super::matmul::PANEL);
+            let length = entries.len().next_multiple_of(PANEL);
             Ok((!all.is_empty()).then(|| place(&all, entries, length)))
         };
         let packed = |parts: &[&Tensor], width: usize, rows: &[Option<usize>], columns: &[Option<usize>]| {

@@ -8,123 +8,18 @@
 //! an f32 sum by one instruction, where the processor has it. Elsewhere the rounded numbers are multiplied as f32, which
 //! can differ in the last place.
 
+#[cfg(target_arch = "x86_64")]
+use super::tiles::Halves;
 use super::{
     packed::{Form, Packed, bf16},
-    simd::{Floats, LANES, Level, Vector, multiversion},
+    simd::{Floats, Level, multiversion},
+    tiles::{Into, PANEL, Sums, rows},
 };
 
-/// Output columns of a panel.
-pub(crate) const PANEL: usize = 2 * LANES;
-
-/// What happens to what is in the output already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Into {
-    /// Overwritten.
-    Set,
-    /// Added to: the residual stream.
-    Add,
-}
-
-/// Rows at a time on 32 registers, and on 16.
-const WIDE: usize = 12;
-const NARROW: usize = 6;
-
-/// `R` rows against `C` vectors of columns of one panel.
+/// `x`: `count` rows of lanes that are multiplied with the panels' lanes.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn tile<V: Vector, const R: usize, const C: usize>(
-    x: *const f32,
-    x_stride: usize,
-    panel: *const f32,
-    inputs: usize,
-    bias: *const f32,
-    out: *mut f32,
-    out_stride: usize,
-    into: Into,
-) {
-    // SAFETY: the caller gives R rows of `inputs` floats, a panel of `inputs` times 32 floats, and R rows of C vectors.
-    unsafe {
-        let mut acc = [[V::splat(0.0); C]; R];
-        for k in 0..inputs {
-            let mut w = [V::splat(0.0); C];
-            for (c, w) in w.iter_mut().enumerate() {
-                *w = V::load(panel.add(k * PANEL + c * LANES));
-            }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let a = V::splat(*x.add(r * x_stride + k));
-                for c in 0..C {
-                    acc[c] = a.fma(w[c], acc[c]);
-                }
-            }
-        }
-        for (r, acc) in acc.iter().enumerate() {
-            for (c, acc) in acc.iter().enumerate() {
-                let at = out.add(r * out_stride + c * LANES);
-                let mut y = *acc;
-                if !bias.is_null() {
-                    y = y.add(V::load(bias.add(c * LANES)));
-                }
-                if into == Into::Add {
-                    y = y.add(V::load(at));
-                }
-                y.store(at);
-            }
-        }
-    }
-}
-
-/// All rows against one panel, `R` at a time, then what is left with ever smaller tiles.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn rows<V: Vector, const C: usize>(
-    most: usize,
-    mut count: usize,
-    mut x: *const f32,
-    x_stride: usize,
-    panel: *const f32,
-    inputs: usize,
-    bias: *const f32,
-    mut out: *mut f32,
-    out_stride: usize,
-    into: Into,
-) {
-    macro_rules! run {
-        ($n:literal) => {{
-            tile::<V, $n, C>(x, x_stride, panel, inputs, bias, out, out_stride, into);
-            x = x.add($n * x_stride);
-            out = out.add($n * out_stride);
-            count -= $n;
-        }};
-    }
-    // SAFETY: `count` rows are behind both pointers, and they advance by the rows that were done.
-    unsafe {
-        if most == WIDE {
-            while count >= 12 {
-                run!(12);
-            }
-            if count >= 8 {
-                run!(8);
-            }
-        }
-        while count >= 6 {
-            run!(6);
-        }
-        if count >= 4 {
-            run!(4);
-        }
-        if count >= 2 {
-            run!(2);
-        }
-        if count == 1 {
-            run!(1);
-        }
-        let _ = (x, out, count);
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn product_body<V: Vector>(
+unsafe fn product_body<V: Sums>(
     count: usize,
     x: &[f32],
     x_stride: usize,
@@ -134,26 +29,18 @@ unsafe fn product_body<V: Vector>(
     out_stride: usize,
     into: Into,
 ) {
-    let (inputs, outputs) = (weights.inputs(), weights.outputs());
+    let (lanes, outputs) = (weights.lanes(), weights.outputs());
     if count == 0 {
         return;
     }
-    assert!(x.len() >= (count - 1) * x_stride + inputs && out.len() >= (count - 1) * out_stride + outputs);
+    assert!(x.len() >= (count - 1) * x_stride + lanes && out.len() >= (count - 1) * out_stride + outputs);
     assert!(bias.is_none_or(|b| b.len() >= outputs));
-    // SAFETY: the assertions above give `tile` what it asks for: whole rows in, whole panels out.
+    // SAFETY: the assertions above give `rows` what it asks for: whole rows in, whole panels out.
     unsafe {
         for (p, panel) in weights.panels().enumerate() {
             let bias = bias.map_or(std::ptr::null(), |b| b.as_ptr().add(p * PANEL));
             let out = out.as_mut_ptr().add(p * PANEL);
-            if size_of::<V>() == 64 && align_of::<V>() == 64 {
-                rows::<V, 2>(WIDE, count, x.as_ptr(), x_stride, panel.as_ptr(), inputs, bias, out, out_stride, into);
-            } else {
-                for half in 0..2 {
-                    let bias = if bias.is_null() { bias } else { bias.add(half * LANES) };
-                    let (panel, out) = (panel.as_ptr().add(half * LANES), out.add(half * LANES));
-                    rows::<V, 1>(NARROW, count, x.as_ptr(), x_stride, panel, inputs, bias, out, out_stride, into);
-                }
-            }
+            rows::<V, false>(count, x.as_ptr(), x_stride, panel.as_ptr(), lanes, bias, out, out_stride, PANEL, into);
         }
     }
 }
@@ -170,99 +57,22 @@ multiversion! {
     ) = product_body
 }
 
-/// `R` rows of pairs against one panel of pairs.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn tile_of_pairs<const R: usize>(
-    x: *const f32,
-    x_stride: usize,
-    panel: *const f32,
-    pairs: usize,
-    bias: *const f32,
-    out: *mut f32,
-    out_stride: usize,
-    into: Into,
-) {
-    use std::arch::x86_64::{
-        __m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-        _mm512_setzero_ps, _mm512_storeu_ps,
-    };
-    // SAFETY: the caller gives R rows of `pairs` lanes, a panel of `pairs` times 32 lanes, and R rows of 32 floats, on a
-    // processor with the instructions; the transmutations are between 512-bit registers.
-    unsafe {
-        let pair = |register| std::mem::transmute::<std::arch::x86_64::__m512i, __m512bh>(register);
-        let mut acc: [[__m512; 2]; R] = [[_mm512_setzero_ps(); 2]; R];
-        for k in 0..pairs {
-            let low = pair(_mm512_loadu_si512(panel.add(k * PANEL).cast()));
-            let high = pair(_mm512_loadu_si512(panel.add(k * PANEL + LANES).cast()));
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let a = pair(_mm512_set1_epi32((*x.add(r * x_stride + k)).to_bits() as i32));
-                acc[0] = _mm512_dpbf16_ps(acc[0], low, a);
-                acc[1] = _mm512_dpbf16_ps(acc[1], high, a);
-            }
-        }
-        for (r, acc) in acc.iter().enumerate() {
-            for (c, acc) in acc.iter().enumerate() {
-                let at = out.add(r * out_stride + c * LANES);
-                let mut y = *acc;
-                if !bias.is_null() {
-                    y = _mm512_add_ps(y, _mm512_loadu_ps(bias.add(c * LANES)));
-                }
-                if into == Into::Add {
-                    y = _mm512_add_ps(y, _mm512_loadu_ps(at));
-                }
-                _mm512_storeu_ps(at, y);
-            }
-        }
-    }
-}
-
-/// [`product`] for pairs: `x` [count, pairs] holds two bf16 numbers to a lane.
+/// [`product_of_floats`] for lanes of two bf16 numbers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[allow(clippy::too_many_arguments)]
 fn product_of_pairs(
     count: usize,
     x: &[f32],
+    x_stride: usize,
     weights: &Packed,
     bias: Option<&[f32]>,
     out: &mut [f32],
     out_stride: usize,
     into: Into,
 ) {
-    let (pairs, outputs) = (weights.inputs() / 2, weights.outputs());
-    assert!(x.len() >= count * pairs && (count == 0 || out.len() >= (count - 1) * out_stride + outputs));
-    assert!(bias.is_none_or(|b| b.len() >= outputs));
-    for (p, panel) in weights.panels().enumerate() {
-        let bias = bias.map_or(std::ptr::null(), |b| b[p * PANEL..].as_ptr());
-        let mut row = 0;
-        // SAFETY: the assertions give every tile whole rows in, whole panels out; this function's features are the tile's.
-        macro_rules! run {
-            ($n:literal) => {{
-                unsafe {
-                    let (x, out) = (x.as_ptr().add(row * pairs), out.as_mut_ptr().add(row * out_stride + p * PANEL));
-                    tile_of_pairs::<$n>(x, pairs, panel.as_ptr(), pairs, bias, out, out_stride, into);
-                }
-                row += $n;
-            }};
-        }
-        while count - row >= 12 {
-            run!(12);
-        }
-        if count - row >= 8 {
-            run!(8);
-        }
-        if count - row >= 4 {
-            run!(4);
-        }
-        if count - row >= 2 {
-            run!(2);
-        }
-        if count - row == 1 {
-            run!(1);
-        }
-        debug_assert_eq!(row, count);
-    }
+    // SAFETY: the function's target features are what the lanes need.
+    unsafe { product_body::<Halves>(count, x, x_stride, weights, bias, out, out_stride, into) }
 }
 
 /// out = x Wᵀ (+ bias) for `count` rows, or out += it. Rows lie `x_stride` and `out_stride` floats apart; a row of
@@ -286,7 +96,7 @@ pub(crate) fn product(
     match weights.form() {
         Form::Floats => product_of_floats(level, count, x, x_stride, weights, bias, out, out_stride, into),
         Form::Rounded => {
-            let width = weights.inputs();
+            let width = weights.lanes();
             rounded.grow(count * width);
             for (to, from) in rounded.chunks_exact_mut(width).zip(x.chunks(x_stride)).take(count) {
                 for (to, from) in to.iter_mut().zip(from) {
@@ -296,7 +106,7 @@ pub(crate) fn product(
             product_of_floats(level, count, rounded, width, weights, bias, out, out_stride, into);
         }
         Form::Pairs => {
-            let width = weights.inputs() / 2;
+            let width = weights.lanes();
             rounded.grow(count * width);
             for (to, from) in rounded.chunks_exact_mut(width).zip(x.chunks(x_stride)).take(count) {
                 for (to, from) in to.iter_mut().zip(from.chunks(2)) {
@@ -307,7 +117,7 @@ pub(crate) fn product(
             #[cfg(target_arch = "x86_64")]
             // SAFETY: weights are packed in pairs only where `has_bf16` found the instructions.
             unsafe {
-                product_of_pairs(count, rounded, weights, bias, out, out_stride, into);
+                product_of_pairs(count, rounded, width, weights, bias, out, out_stride, into);
             }
         }
     }

@@ -29,6 +29,7 @@ mod slots;
 mod stats;
 mod stop;
 mod tensor;
+pub(crate) mod tiles;
 mod tree;
 
 use std::{

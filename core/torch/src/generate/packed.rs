@@ -8,7 +8,7 @@ use std::thread;
 use memmap2::MmapMut;
 use tch::{Device, Kind, Tensor};
 
-use super::{matmul::PANEL, simd::has_bf16};
+use super::{simd::has_bf16, tiles::PANEL};
 use crate::{Precision, Result, TorchError};
 
 /// Floats from which a second thread pays.
@@ -287,7 +287,7 @@ impl Packed {
 
     /// Floats of a panel.
     fn panel(&self) -> usize {
-        self.inputs / self.form.inputs() * PANEL
+        self.lanes() * PANEL
     }
 
     /// What is in the lanes.
@@ -295,9 +295,9 @@ impl Packed {
         self.form
     }
 
-    /// Inputs; in pairs rounded up to an even number.
-    pub(crate) fn inputs(&self) -> usize {
-        self.inputs
+    /// Lanes of a row of input.
+    pub(crate) fn lanes(&self) -> usize {
+        self.inputs / self.form.inputs()
     }
 
     /// Outputs, rounded up to whole panels: the least width of a row of output.

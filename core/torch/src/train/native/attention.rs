@@ -6,10 +6,13 @@
 
 use super::{
     pointwise::{dot, softmax, softmax_back, weighted_exp},
-    product::{Into, Matrix, PANEL, Panels, product},
+    product::{Matrix, Panels, product},
     tree::{Node, Tree},
 };
-use crate::generate::simd::{Floats, Level};
+use crate::generate::{
+    simd::{Floats, Level},
+    tiles::{Into, PANEL},
+};
 
 /// Query rows whose scores exist at a time.
 const BLOCK: usize = 48;

@@ -4,7 +4,7 @@ use super::{
     attention::{self, Asking, Gradients, Rows},
     pointwise::{add, norm, norm_back, rotate, swiglu, swiglu_back},
     pool::{Buffer, Pool},
-    product::{Into, Matrix, product},
+    product::{Matrix, product},
     stride,
     tree::Tree,
     turns::{Abandoned, Turns},
@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     error::Result,
-    generate::simd::{Floats, Level},
+    generate::{
+        simd::{Floats, Level},
+        tiles::Into,
+    },
     train::worker::Failure,
 };
 

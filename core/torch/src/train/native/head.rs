@@ -3,12 +3,15 @@
 use super::{
     pointwise::{log_sum, weighted_exp},
     pool::{Buffer, Pool},
-    product::{Into, Matrix, product},
+    product::{Matrix, product},
     tree::{Target, Tree},
 };
 use crate::{
     error::Result,
-    generate::simd::{Floats, Level},
+    generate::{
+        simd::{Floats, Level},
+        tiles::Into,
+    },
 };
 
 /// Logits held at a time: 16 MiB.

@@ -4,10 +4,10 @@
 //! where it lies. Every output is a chain of fused multiply-adds over the inputs in their order, cut every [`DEPTH`]
 //! inputs, so it depends neither on the other rows and columns of the product nor on the processor.
 
-use crate::generate::simd::{Floats, LANES, Level, Vector, multiversion};
-
-/// Columns of a panel.
-pub(crate) const PANEL: usize = 2 * LANES;
+use crate::generate::{
+    simd::{Floats, LANES, Level, Vector, multiversion},
+    tiles::{Into, PANEL, rows},
+};
 
 /// Inputs after which a partial sum is added to the output: what of a panel stays in the second cache.
 const DEPTH: usize = 512;
@@ -35,15 +35,6 @@ impl<'a> Matrix<'a> {
     fn holds(&self, rows: usize, columns: usize) -> bool {
         rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
     }
-}
-
-/// What happens to what is in the output already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Into {
-    /// Overwritten.
-    Set,
-    /// Added to.
-    Add,
 }
 
 /// Sixteen rows of sixteen floats, turned into columns.
@@ -149,102 +140,6 @@ multiversion! {
     fn pack_panel(k: usize, n: usize, b: Matrix<'_>, from: usize, out: &mut [f32]) = pack_body
 }
 
-/// `R` rows against `C` vectors of columns of one panel; `width` of these columns are written. `ACROSS` says that the
-/// rows of `a` lie one float apart and its columns `stride`, else it is the other way round.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn tile<V: Vector, const R: usize, const C: usize, const ACROSS: bool>(
-    a: *const f32,
-    stride: usize,
-    panel: *const f32,
-    k: usize,
-    out: *mut f32,
-    out_stride: usize,
-    width: usize,
-    into: Into,
-) {
-    // SAFETY: the caller gives R rows of k floats, k rows of a panel, and R rows of `width` floats to write.
-    unsafe {
-        let mut acc = [[V::splat(0.0); C]; R];
-        for p in 0..k {
-            let mut w = [V::splat(0.0); C];
-            for (c, w) in w.iter_mut().enumerate() {
-                *w = V::load(panel.add(p * PANEL + c * LANES));
-            }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let a = V::splat(if ACROSS { *a.add(p * stride + r) } else { *a.add(r * stride + p) });
-                for c in 0..C {
-                    acc[c] = a.fma(w[c], acc[c]);
-                }
-            }
-        }
-        for (r, acc) in acc.iter().enumerate() {
-            for (c, acc) in acc.iter().enumerate() {
-                let at = out.add(r * out_stride + c * LANES);
-                let left = width.saturating_sub(c * LANES);
-                if left >= LANES {
-                    let y = if into == Into::Add { acc.add(V::load(at)) } else { *acc };
-                    y.store(at);
-                } else if left > 0 {
-                    let mut lanes = [0.0; LANES];
-                    acc.store(lanes.as_mut_ptr());
-                    for (j, lane) in lanes.iter().enumerate().take(left) {
-                        *at.add(j) = if into == Into::Add { lane + *at.add(j) } else { *lane };
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// All rows against `C` vectors of a panel.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn strips<V: Vector, const C: usize, const ACROSS: bool>(
-    most: usize,
-    mut rows: usize,
-    mut a: *const f32,
-    stride: usize,
-    panel: *const f32,
-    k: usize,
-    mut out: *mut f32,
-    out_stride: usize,
-    width: usize,
-    into: Into,
-) {
-    macro_rules! run {
-        ($n:literal) => {{
-            tile::<V, $n, C, ACROSS>(a, stride, panel, k, out, out_stride, width, into);
-            a = a.add(if ACROSS { $n } else { $n * stride });
-            out = out.add($n * out_stride);
-            rows -= $n;
-        }};
-    }
-    // SAFETY: `rows` rows are behind both pointers, and they advance by the rows that were done.
-    unsafe {
-        if most == 12 {
-            while rows >= 12 {
-                run!(12);
-            }
-            if rows >= 8 {
-                run!(8);
-            }
-        }
-        while rows >= 6 {
-            run!(6);
-        }
-        match rows {
-            5 => run!(5),
-            4 => run!(4),
-            3 => run!(3),
-            2 => run!(2),
-            1 => run!(1),
-            _ => {}
-        }
-        let _ = (a, out, rows);
-    }
-}
-
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn panel_body<V: Vector>(
@@ -262,11 +157,10 @@ unsafe fn panel_body<V: Vector>(
     }
     assert!(a.holds(m, k) && panel.len() >= k * PANEL && width <= PANEL);
     assert!(out.len() >= (m - 1) * out_stride + width && (a.row == 1 || a.column == 1));
-    let wide = size_of::<V>() == 64 && align_of::<V>() == 64;
     let across = a.column != 1;
     let stride = if across { a.column } else { a.row };
-    let mut start = 0;
-    // SAFETY: the assertions above give `strips` what it asks for.
+    let (mut start, bias) = (0, std::ptr::null());
+    // SAFETY: the assertions above give `rows` what it asks for.
     unsafe {
         loop {
             let depth = DEPTH.min(k - start);
@@ -274,27 +168,10 @@ unsafe fn panel_body<V: Vector>(
             let from = a.data.as_ptr().add(start * a.column);
             let panel = panel.as_ptr().add(start * PANEL);
             let to = out.as_mut_ptr();
-            macro_rules! run {
-                ($columns:literal, $most:literal, $offset:expr, $width:expr) => {{
-                    let (panel, to) = (panel.add($offset), to.add($offset));
-                    if across {
-                        strips::<V, $columns, true>($most, m, from, stride, panel, depth, to, out_stride, $width, into);
-                    } else {
-                        strips::<V, $columns, false>(
-                            $most, m, from, stride, panel, depth, to, out_stride, $width, into,
-                        );
-                    }
-                }};
-            }
-            if wide && width > LANES {
-                run!(2, 12, 0, width);
-            } else if wide {
-                run!(1, 12, 0, width);
+            if across {
+                rows::<V, true>(m, from, stride, panel, depth, bias, to, out_stride, width, into);
             } else {
-                run!(1, 6, 0, width.min(LANES));
-                if width > LANES {
-                    run!(1, 6, LANES, width - LANES);
-                }
+                rows::<V, false>(m, from, stride, panel, depth, bias, to, out_stride, width, into);
             }
             start += depth;
             if start >= k {
