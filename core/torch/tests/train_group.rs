@@ -257,6 +257,9 @@ fn same_but_for_rounding(case: &Case, alone: &Case) {
             count += 1.0;
         }
     }
+    let model = if case.pairs { "dpo-model" } else { "sft-model" };
+    let start = train_support::tensors(&train_support::fixture(model).join("model.safetensors"));
+    assert!(start.iter().any(|(name, start)| start != &left[name]), "nothing was learned: {case:?}");
     println!(
         "{:?} {:?} pairs {} lora {}: mean {:.2e}, most {largest:.2e} steps",
         case.precision,
@@ -285,7 +288,10 @@ fn loss_and_weights_are_those_of_one_process() {
     for size in [2, 3] {
         let mut cases = Vec::new();
         for (index, one) in alone.iter().enumerate() {
-            for sharding in [Sharding::None, Sharding::Optimizer, Sharding::Gradients] {
+            for sharding in [Sharding::None, Sharding::Optimizer, Sharding::Gradients, Sharding::Parameters] {
+                if one.lora && sharding == Sharding::Parameters {
+                    continue;
+                }
                 let folder = folder.path().join(format!("{size}-{index}-{sharding:?}"));
                 let checkpointing = sharding == Sharding::Gradients;
                 cases.push(Case { sharding, folder, checkpointing, ..one.clone() });
@@ -295,8 +301,9 @@ fn loss_and_weights_are_those_of_one_process() {
         let folder = folder.path().join(format!("{size}-libtorch"));
         cases.push(Case { kernels: false, folder, ..alone[0].clone() });
         all_well(&play_cases("train", size, &cases));
-        for (index, case) in cases.iter().enumerate() {
-            same_but_for_rounding(case, &alone[if index + 1 == cases.len() { 0 } else { index / 3 }]);
+        for case in &cases {
+            let same = |one: &&Case| (one.pairs, one.lora, one.precision) == (case.pairs, case.lora, case.precision);
+            same_but_for_rounding(case, alone.iter().find(same).unwrap());
         }
     }
 }
@@ -314,6 +321,8 @@ fn a_run_leaves_what_one_process_leaves_and_the_same_bytes_again() {
         case("second", Sharding::Gradients),
         case("third", Sharding::None),
         case("fourth", Sharding::None),
+        case("fifth", Sharding::Parameters),
+        case("sixth", Sharding::Parameters),
     ];
     all_well(&play_cases("train", 2, &cases));
     for case in &cases {
@@ -324,7 +333,9 @@ fn a_run_leaves_what_one_process_leaves_and_the_same_bytes_again() {
             assert_eq!(found[&name], files(&alone.folder)[&name]);
         }
     }
-    assert!(files(&cases[0].folder) == files(&cases[1].folder) && files(&cases[2].folder) == files(&cases[3].folder));
+    for two in cases.chunks(2) {
+        assert!(files(&two[0].folder) == files(&two[1].folder), "{:?}", two[0].sharding);
+    }
 }
 
 /// Stopped on 2 processes, the run goes on with 1, with 3, and with another sharding; and the other way round.
@@ -350,6 +361,7 @@ fn a_run_goes_on_with_another_number_of_processes() {
             case("to-one", Sharding::Gradients, 2),
             case("to-three", Sharding::Optimizer, 2),
             case("to-none", Sharding::None, 3),
+            case("of-weights", Sharding::Parameters, 2),
         ];
         all_well(&play_cases("train", 2, &stopped));
         for case in &stopped {
@@ -363,6 +375,7 @@ fn a_run_goes_on_with_another_number_of_processes() {
             case("to-three", Sharding::Gradients, 0),
             case("to-none", Sharding::Optimizer, 0),
             case("from-one", Sharding::Gradients, 0),
+            case("of-weights", Sharding::Parameters, 0),
         ];
         all_well(&play_cases("train", 3, &goes_on));
         for case in goes_on.iter().chain(&[case("to-one", Sharding::None, 0)]) {
@@ -388,11 +401,23 @@ fn one_without_memory_makes_all_take_less() {
     }
 }
 
+/// Adapters and shared weights do not go together, and every process says so.
+#[test]
+fn what_does_not_go_together_is_refused_by_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = Case { lora: true, sharding: Sharding::Parameters, ..Case::new(folder.path().join("adapters")) };
+    let ended = play_cases("fail", 2, &[case]);
+    all_well(&ended);
+    for process in &ended {
+        assert!(process.said.contains("failed with: train.sharding: adapters leave"), "{}", process.said);
+    }
+}
+
 /// Examples of which one cannot be used, wherever it is computed.
 #[test]
 fn a_failure_in_one_process_is_the_same_error_in_all() {
     let folder = tempfile::tempdir().unwrap();
-    let sharded = [Sharding::None, Sharding::Gradients];
+    let sharded = [Sharding::None, Sharding::Gradients, Sharding::Parameters];
     let cases: Vec<Case> = sharded
         .into_iter()
         .map(|sharding| Case {
@@ -407,7 +432,7 @@ fn a_failure_in_one_process_is_the_same_error_in_all() {
     let said = |rank: usize| -> Vec<&str> {
         ended[rank].said.lines().filter_map(|line| line.split_once("failed with: ").map(|(_, error)| error)).collect()
     };
-    assert_eq!(said(0).len(), 2, "{}", ended[0].said);
+    assert_eq!(said(0).len(), 3, "{}", ended[0].said);
     assert!(
         said(0).iter().all(|error| error.contains("at step 1") && error.contains("the broken one")),
         "{:?}",

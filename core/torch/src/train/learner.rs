@@ -7,7 +7,7 @@ use super::{
     adamw::AdamW,
     native,
     parameters::{clip_factor, gradient_norm, squared_norm},
-    ranks::{Exchange, Gradient, Sum},
+    ranks::{Exchange, Gathering, Gradient, Sum, nothing},
     schedule::learning_rate,
     state::Named,
     step::Team,
@@ -21,6 +21,8 @@ pub(crate) struct Learner {
     pub trainable: Trainable,
     pub adamw: AdamW,
     pub gradient: Gradient,
+    /// The weights, where they are shared out.
+    pub gathering: Option<Gathering>,
     pub team: Team,
     /// The other processes; `None` where there are none.
     pub exchange: Option<Exchange>,
@@ -40,9 +42,9 @@ impl Learner {
         stop: &(dyn Fn() -> bool + Sync),
     ) -> std::result::Result<Sums, Failure> {
         self.gradient.clear()?;
-        let Self { trainable, gradient, team, exchange, .. } = self;
+        let Self { trainable, gradient, gathering, team, exchange, .. } = self;
         let layout = &trainable.layout;
-        let mut sum = Sum::new(gradient, layout, exchange.as_ref(), batches.len(), rounds);
+        let mut sum = Sum::new(gradient, layout, exchange.as_ref(), batches.len(), rounds, gathering.as_mut(), true);
         let found = team.gradients(&chosen(units, batches), objective, layout, &mut sum, stop);
         sum.finish()?;
         found
@@ -53,10 +55,19 @@ impl Learner {
         &mut self,
         units: &[Unit],
         batches: &[Vec<usize>],
+        rounds: usize,
         objective: Objective<'_>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> std::result::Result<Sums, Failure> {
         let batches = chosen(units, batches);
+        if let Some(gathering) = &mut self.gathering {
+            let mut none = Gradient::Share(nothing(gathering.share.kind(), gathering.share.device())?);
+            let (layout, exchange) = (&self.trainable.layout, self.exchange.as_ref());
+            let mut sum = Sum::new(&mut none, layout, exchange, batches.len(), rounds, Some(gathering), false);
+            let found = self.team.evaluate_shared(&batches, objective, &mut sum);
+            sum.finish()?;
+            return found;
+        }
         let sums = self.team.run(batches.len(), stop, |worker, index| worker.evaluate(&batches[index], objective))?;
         let mut total = Sums::default();
         sums.iter().for_each(|sums| total.add(sums));
@@ -86,16 +97,11 @@ impl Learner {
     pub fn update(&mut self, step: u32, norm: f64, settings: &TrainSettings) -> Result<f64> {
         let rate = learning_rate(settings, step);
         let clip = clip_factor(norm, settings.max_grad_norm);
-        let all = &mut self.trainable.weights.all;
-        let own = match &self.exchange {
-            Some(exchange) => exchange.own(self.trainable.layout.length()),
-            None => 0..self.trainable.layout.length(),
-        };
-        let mut weights = all.f_narrow(0, own.start, own.end - own.start)?;
+        let length = self.trainable.layout.length();
+        let own = self.exchange.as_ref().map_or(0..length, |exchange| exchange.own(length));
+        let mut weights = self.own_weights()?;
         self.adamw.step(&mut weights, &mut self.gradient.own(&own)?, clip, rate, settings)?;
-        if let Some(exchange) = self.exchange.as_ref().filter(|exchange| exchange.sharded()) {
-            exchange.share_weights(all)?;
-        }
+        self.share_weights()?;
         Ok(rate)
     }
 
@@ -108,13 +114,18 @@ impl Learner {
     pub fn loaded(&mut self, steps: u32) -> Result<()> {
         let mut weights = self.own_weights()?;
         self.adamw.loaded(&mut weights, steps)?;
-        match self.exchange.as_ref().filter(|exchange| exchange.sharded()) {
-            Some(exchange) => exchange.share_weights(&self.trainable.weights.all),
-            None => Ok(()),
-        }
+        self.share_weights()
     }
 
-    fn own_weights(&self) -> Result<Tensor> {
+    fn share_weights(&self) -> Result<()> {
+        self.exchange.as_ref().map_or(Ok(()), |exchange| exchange.share_weights(&self.trainable.weights.all))
+    }
+
+    /// The weights that this process updates.
+    pub fn own_weights(&self) -> Result<Tensor> {
+        if let Some(gathering) = &self.gathering {
+            return Ok(gathering.share.shallow_clone());
+        }
         let length = self.trainable.layout.length();
         let own = self.exchange.as_ref().map_or(0..length, |exchange| exchange.own(length));
         Ok(self.trainable.weights.all.f_narrow(0, own.start, own.end - own.start)?)
@@ -127,7 +138,10 @@ impl Learner {
             Gradient::Whole(flat) => size(&flat.all),
             Gradient::Share(share) => size(share),
         };
-        let whole = &self.trainable.weights.all;
+        let whole = match &self.gathering {
+            Some(gathering) => &gathering.share,
+            None => &self.trainable.weights.all,
+        };
         // Where the weights themselves are the masters they are among the state's tensors, as a view.
         let within = |tensor: &Tensor| {
             let start = whole.data_ptr() as usize;

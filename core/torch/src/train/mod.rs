@@ -59,7 +59,7 @@ use self::{
     memory::bytes_each,
     native::NativeWorker,
     parameters::Layout,
-    ranks::{Begin, Exchange, Flaw, Outcome},
+    ranks::{Begin, Exchange, Flaw, Outcome, Shares},
     run::{Run, report},
     state::{Held, TrainingFolder},
     step::{Team, set_own_threads},
@@ -125,6 +125,9 @@ pub enum Sharding {
     Optimizer,
     /// These, and the gradient (ZeRO 2). Our own kernels cannot, so libtorch computes.
     Gradients,
+    /// These, and the weights (ZeRO 3): they are put together layer by layer, forwards and backwards, and activations are
+    /// computed again on the way back. Not with adapters, where nearly all weights stay as they are.
+    Parameters,
 }
 
 impl Default for TrainerOptions {
@@ -342,9 +345,8 @@ impl Trainer for TorchTrainer {
             return Ok(report(job, &folder, &opened.position));
         }
         let build = || -> Result<(Learner, Encoder, IntraOp), EngineError> {
-            let model = self.load(&job.model)?;
-            let encoder = self.encoder(&job.model, &model, job.settings.max_length)?;
-            let (learner, intra_op) = self.learner(model, &job.settings, &job.fingerprint, &folder, saved)?;
+            let (learner, intra_op) = self.learner(&job.model, &job.settings, &job.fingerprint, &folder, saved)?;
+            let encoder = self.encoder(&job.model, learner.trainable.model(), job.settings.max_length)?;
             Ok((learner, encoder, intra_op))
         };
         let (learner, encoder, _intra_op) = match &group {
@@ -390,22 +392,36 @@ impl TorchTrainer {
     /// Weights, optimizer, gradient and workers of a job, as they were saved where `saved` gives the steps of a state.
     fn learner(
         &self,
-        model: CausalLm,
+        model: &Path,
         settings: &TrainSettings,
         fingerprint: &str,
         folder: &TrainingFolder,
         saved: Option<u32>,
     ) -> Result<(Learner, IntraOp), EngineError> {
-        check_forms(settings, model.precision())?;
+        let precision = self.options.precision;
+        check_forms(settings, precision)?;
         let sharding = if self.group.is_some() { self.options.sharding } else { Sharding::None };
-        let native = self.native(&model) && settings.lora.is_none() && sharding < Sharding::Gradients;
-        let (workers, inside) = match self.threads(&model, native) {
+        let trainable = match (&self.group, sharding) {
+            (Some(_), Sharding::Parameters) if settings.lora.is_some() => {
+                let message = "adapters leave nearly all weights as they are, and these are not shared out: use \"none\"";
+                let record = "train.sharding".to_owned();
+                return Err(EngineError::Input { record, message: message.to_owned() });
+            }
+            (Some(group), Sharding::Parameters) => {
+                let own = |length| Shares::new(length, group.rank(), group.size()).own();
+                Trainable::shared(model, precision, own, self.options.device.resolve()?)?
+            }
+            _ => Trainable::new(self.load(model)?, settings, fingerprint)?,
+        };
+        let base = trainable.model();
+        let native = self.native(base) && settings.lora.is_none() && sharding < Sharding::Gradients;
+        let (workers, inside) = match self.threads(base, native) {
             // Threads side by side would each keep what is shared out.
             (workers, inside) if sharding >= Sharding::Gradients => (1, workers as i32 * inside),
             threads => threads,
         };
         let intra_op = IntraOp::set(inside);
-        let trainable = Trainable::new(model, settings, fingerprint)?;
+        let gathering = trainable.gathering();
         let length = trainable.layout.length();
         let half = trainable.weights.all.kind() == Kind::BFloat16;
         let room = |error| no_room(error, length as u64, bytes_each(settings, half));
@@ -419,14 +435,19 @@ impl TorchTrainer {
         });
         let gradient = ranks::gradient(&trainable.layout, exchange.as_ref(), sum, trainable.device()).map_err(room)?;
         let kernels = self.options.kernels.then_some(workers * inside.max(1) as usize);
+        let checkpointing = settings.activation_checkpointing || gathering.is_some();
         let own = exchange.as_ref().map_or(0..length, |exchange| exchange.own(length));
-        let weights = trainable.weights.all.f_narrow(0, own.start, own.end - own.start).map_err(TorchError::from)?;
+        let weights = match &gathering {
+            Some(gathering) => gathering.share.shallow_clone(),
+            None => trainable.weights.all.f_narrow(0, own.start, own.end - own.start).map_err(TorchError::from)?,
+        };
         let adamw =
             AdamW::new(settings, &trainable.layout, own.clone(), &weights, seed(fingerprint), kernels).map_err(room)?;
         let workers = (0..workers)
-            .map(|_| trainable.worker(settings.activation_checkpointing, native, self.options.activation_bytes))
+            .map(|_| trainable.worker(checkpointing, native, self.options.activation_bytes))
             .collect::<Result<Vec<_>, TorchError>>()?;
-        let mut learner = Learner { trainable, adamw, gradient, team: Team::new(workers, inside), exchange };
+        let team = Team::new(workers, inside);
+        let mut learner = Learner { trainable, adamw, gradient, gathering, team, exchange };
         if let Some(steps) = saved {
             let held = match (&self.group, sharding) {
                 (None, _) | (_, Sharding::None) => Held::All,
@@ -464,10 +485,7 @@ impl TorchTrainer {
             ..self.options.clone()
         };
         let folder = TrainingFolder::new(&begin.folder);
-        let built = self
-            .load(&begin.model)
-            .map_err(EngineError::from)
-            .and_then(|model| self.learner(model, &begin.settings, &begin.fingerprint, &folder, begin.saved));
+        let built = self.learner(&begin.model, &begin.settings, &begin.fingerprint, &folder, begin.saved);
         let outcome = match &built {
             Ok(_) => Outcome::Done(Box::default()),
             Err(error) => Outcome::Failed(Flaw::Engine(error.clone())),

@@ -1,6 +1,7 @@
 //! A training run from its first step, or from where it stopped, to its last epoch's model.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::Write,
     sync::Arc,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use metareward_api::{EngineError, EpochReport, Progress, StepMetrics, TrainData, TrainJob, TrainReport, Watch};
+use tch::Tensor;
 
 use super::{
     encoded::Encoded,
@@ -173,9 +175,9 @@ impl Run<'_> {
             Err(Failure::Engine(EngineError::Stopped)) => return self.stopped(),
             Err(failure) => return Err(failure.at(self.position.step)),
         };
-        let model = self.learner.trainable.merged()?;
+        let tensors = self.tensors()?;
         self.folder.publish(&self.folder.epoch(index + 1), |folder| {
-            Ok(save_model(&self.job.model, folder, model.weights().tensors(), self.precision)?)
+            Ok(save_model(&self.job.model, folder, &tensors, self.precision)?)
         })?;
         let train_loss = self.position.epoch_loss / steps as f64;
         self.position.epochs.push(EpochRecord { train_loss, validation_loss });
@@ -206,7 +208,7 @@ impl Run<'_> {
                     found?
                 }
                 None => fitted(learner, &units, limit, |learner, batches| {
-                    learner.evaluate(&units, batches, objective, &|| watch.stop())
+                    learner.evaluate(&units, batches, batches.len(), objective, &|| watch.stop())
                 })?,
             };
             total.add(&sums);
@@ -220,6 +222,23 @@ impl Run<'_> {
 
     fn records(&mut self, indices: &[u32]) -> Result<Vec<Unit>, Failure> {
         self.encoder.records(self.job.data, indices, self.learner.team.size()).map_err(Failure::Engine)
+    }
+
+    /// The model's tensors as they are now.
+    fn tensors(&self) -> Result<BTreeMap<String, Tensor>, EngineError> {
+        let (Some(group), Some(gathering)) = (&self.group, &self.learner.gathering) else {
+            let model = self.learner.trainable.merged()?;
+            let tensors = model.weights().tensors();
+            return Ok(tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect());
+        };
+        ranks::order(group, &Order::Publish)?;
+        let layout = &self.learner.trainable.layout;
+        let mut bytes = Vec::new();
+        ranks::write_pieces(group, &gathering.share, &mut bytes)?
+            .map_err(|error| EngineError::Machine(error.to_string()))?;
+        let all = Tensor::f_from_data_size(&bytes, &[layout.length()], gathering.share.kind());
+        let flat = layout.flat(all.map_err(TorchError::from)?)?;
+        Ok(layout.slots().iter().map(|slot| slot.name.clone()).zip(flat.views).collect())
     }
 
     fn save(&mut self) -> Result<(), EngineError> {

@@ -13,7 +13,7 @@ use metareward_api::EngineError;
 use super::{
     native::Turns,
     parameters::Layout,
-    ranks::Sum,
+    ranks::{Batch, Sum},
     worker::{Failure, Objective, Sums, TensorWorker, Unit, Worker},
 };
 
@@ -83,6 +83,21 @@ impl Team {
         answers.into_iter().flatten().collect()
     }
 
+    /// The loss alone of a step's micro-batches, of weights that are shared out: `sum` puts them together.
+    pub fn evaluate_shared(
+        &mut self,
+        micro_batches: &[Vec<&Unit>],
+        objective: Objective<'_>,
+        sum: &mut Sum<'_>,
+    ) -> std::result::Result<Sums, Failure> {
+        let mut total = Sums::default();
+        let Some(worker) = self.workers.first() else { return Ok(total) };
+        for (index, units) in micro_batches.iter().enumerate() {
+            total.add(&tensors(worker)?.evaluate(units, objective, &mut Batch { sum, index })?);
+        }
+        Ok(total)
+    }
+
     /// Whether the workers compute with our own kernels.
     pub fn native(&self) -> bool {
         matches!(self.workers.first(), Some(Worker::Native(_)))
@@ -132,7 +147,7 @@ impl Team {
                 // No second copy of the gradient: every tensor is added as soon as it is there.
                 let mut turn = lock();
                 let turn = &mut *turn;
-                tensors(worker)?.gradients(units, objective, &mut |slot, found| turn.sum.add(index, slot, &found))
+                tensors(worker)?.gradients(units, objective, &mut Batch { sum: turn.sum, index })
             } else {
                 let mut all = Vec::new();
                 let computed = tensors(worker).and_then(|worker| {

@@ -1,6 +1,6 @@
 //! Which tensors are trained: all weights, or low-rank adapters beside them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
 use metareward_api::{EngineError, TrainSettings};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -8,10 +8,12 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::{
     native::NativeWorker,
     parameters::{Flat, Layout},
+    ranks::{self, Gathering},
     trunk::Trunk,
     worker::{TensorWorker, Worker},
 };
 use crate::{
+    Precision,
     error::{Result, TorchError},
     model::{Adapter, CausalLm},
     weights::Weights,
@@ -26,6 +28,8 @@ pub(crate) struct Trainable {
     pub weights: Flat,
     base: CausalLm,
     adapters: Option<Adapters>,
+    /// Whether the weights are shared out: `weights` are then this process's share, and its views are empty.
+    shared: bool,
 }
 
 /// The linear layers with adapters, in the order of the layout: A, then B, of each.
@@ -65,7 +69,50 @@ impl Trainable {
         let views = weights.views.iter().map(Tensor::f_detach).collect::<std::result::Result<Vec<_>, _>>()?;
         let tensors = Weights::from_tensors(names.zip(views).collect());
         let base = CausalLm::new(Arc::clone(base.config()), tensors, base.device(), base.precision())?;
-        Ok(Self { layout, weights, base, adapters: None })
+        Ok(Self { layout, weights, base, adapters: None, shared: false })
+    }
+
+    /// All weights of the model in `folder`, of which this process keeps the elements `own` on `device` and the others the
+    /// rest. The tensors of the model are empty until they are put together.
+    pub fn shared(
+        folder: &Path,
+        precision: Precision,
+        own: impl Fn(i64) -> Range<i64>,
+        device: Device,
+    ) -> Result<Self> {
+        // On the CPU the folder's own tensors are mapped, and only what is kept is read.
+        let whole = CausalLm::load(folder, Device::Cpu, precision)?;
+        let layout = Layout::new(whole.config().expected());
+        let own = own(layout.length());
+        let kind = precision.kind();
+        let share = Tensor::f_zeros([own.end - own.start], (kind, device))?;
+        for slot in layout.slots() {
+            let place = slot.range();
+            let (start, end) = (own.start.max(place.start as i64), own.end.min(place.end as i64));
+            if start < end {
+                let flat = weight(&whole, &slot.name)?.f_reshape([-1])?;
+                let piece = flat.f_narrow(0, start - place.start as i64, end - start)?;
+                no_grad(|| share.f_narrow(0, start - own.start, end - start)?.f_copy_(&piece))?;
+            }
+        }
+        let leaves = layout
+            .slots()
+            .iter()
+            .map(|_| Ok(ranks::nothing(kind, device)?.f_set_requires_grad(true)?))
+            .collect::<Result<Vec<_>>>()?;
+        let names = layout.slots().iter().map(|slot| slot.name.clone());
+        let tensors = Weights::from_tensors(names.zip(leaves.iter().map(Tensor::shallow_clone)).collect());
+        let base = CausalLm::new(Arc::clone(whole.config()), tensors, device, precision)?;
+        Ok(Self { layout, weights: Flat { all: share, views: leaves }, base, adapters: None, shared: true })
+    }
+
+    /// What puts the weights together, where they are shared out.
+    pub fn gathering(&self) -> Option<Gathering> {
+        self.shared.then(|| {
+            let leaves = self.weights.views.iter().map(Tensor::shallow_clone).collect();
+            let (layers, tied) = (self.base.layers().len(), self.base.config().tied);
+            Gathering::new(&self.layout, self.weights.all.shallow_clone(), leaves, layers, tied)
+        })
     }
 
     fn lora(base: CausalLm, linears: Vec<String>, rank: i64, scale: f64, fingerprint: &str) -> Result<Self> {
@@ -83,7 +130,12 @@ impl Trainable {
             let values = Tensor::f_from_slice(&values)?.f_view(slot.shape.as_slice())?;
             no_grad(|| view.shallow_clone().f_copy_(&values))?;
         }
-        Ok(Self { layout, weights, base, adapters: Some(Adapters { linears, scale }) })
+        Ok(Self { layout, weights, base, adapters: Some(Adapters { linears, scale }), shared: false })
+    }
+
+    /// The model, with the weights that it started from where adapters are trained.
+    pub fn model(&self) -> &CausalLm {
+        &self.base
     }
 
     /// Where the tensors are.
@@ -98,7 +150,8 @@ impl Trainable {
             .weights
             .views
             .iter()
-            .map(|view| view.f_detach()?.f_set_requires_grad(true))
+            // What is put together is put into these very tensors.
+            .map(|view| if self.shared { Ok(view.shallow_clone()) } else { view.f_detach()?.f_set_requires_grad(true) })
             .collect::<std::result::Result<Vec<_>, _>>()?;
         let model = match &self.adapters {
             None => {

@@ -49,6 +49,38 @@ struct Context {
     rows: Tensor,
 }
 
+/// What goes along with a pass through the model.
+pub(crate) trait Along {
+    /// The weights of this segment are needed now; after the last segment's number comes the output projection's.
+    fn need(&mut self, _segment: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// They are not needed any more.
+    fn spare(&mut self, _segment: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// The gradient of a leaf.
+    fn take(&mut self, slot: usize, found: Tensor) -> Result<()>;
+}
+
+/// Gradients alone: all weights are there all the time.
+impl<F: FnMut(usize, Tensor) -> Result<()>> Along for F {
+    fn take(&mut self, slot: usize, found: Tensor) -> Result<()> {
+        self(slot, found)
+    }
+}
+
+/// Nothing goes along.
+pub(crate) struct Nobody;
+
+impl Along for Nobody {
+    fn take(&mut self, _: usize, _: Tensor) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Trunk {
     /// `leaves` are the trained tensors in the order of `layout`, already in place in `model`.
     pub fn new(model: CausalLm, layout: &Layout, leaves: Vec<Tensor>, checkpointing: bool) -> Self {
@@ -80,30 +112,39 @@ impl Trunk {
         &self.model
     }
 
+    /// Number of segments.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Hidden states `[N, hidden]` after the final norm at the batch's rows, without a graph.
-    pub fn forward(&self, batch: &Padded) -> Result<Tensor> {
+    pub fn forward(&self, batch: &Padded, along: &mut dyn Along) -> Result<Tensor> {
         no_grad(|| {
             let context = self.context(batch)?;
             let mut hidden = batch.tokens.shallow_clone();
             for index in 0..self.segments.len() {
+                along.need(index)?;
                 hidden = self.run(index, &hidden, &context)?;
+                along.spare(index)?;
             }
             Ok(hidden)
         })
     }
 
     /// The same, and what [`Trunk::backward`] needs.
-    pub fn forward_taped(&self, batch: &Padded) -> Result<(Tensor, Tape)> {
+    pub fn forward_taped(&self, batch: &Padded, along: &mut dyn Along) -> Result<(Tensor, Tape)> {
         let context = self.context(batch)?;
         let mut steps = Vec::new();
         let mut input = batch.tokens.shallow_clone();
         let keep = self.segments.len() == 1;
         for index in 0..self.segments.len() {
+            along.need(index)?;
             let output = if keep {
                 with_grad(|| self.run(index, &input, &context))?
             } else {
                 no_grad(|| self.run(index, &input, &context))?
             };
+            along.spare(index)?;
             let next = output.f_detach()?;
             steps.push(TapeStep { input, output: keep.then_some(output) });
             input = next;
@@ -111,17 +152,13 @@ impl Trunk {
         Ok((input, Tape { context, steps }))
     }
 
-    /// Gives `take` the gradient of every leaf that the trunk reads, `gradient` being that of the hidden states.
-    pub fn backward(
-        &self,
-        tape: Tape,
-        gradient: Tensor,
-        take: &mut dyn FnMut(usize, Tensor) -> Result<()>,
-    ) -> Result<()> {
+    /// Gives `along` the gradient of every leaf that the trunk reads, `gradient` being that of the hidden states.
+    pub fn backward(&self, tape: Tape, gradient: Tensor, along: &mut dyn Along) -> Result<()> {
         let Tape { context, mut steps } = tape;
         let mut gradient = gradient;
         for (index, segment) in self.segments.iter().enumerate().rev() {
             let Some(step) = steps.pop() else { break };
+            along.need(index)?;
             let (input, output) = match step.output {
                 Some(output) => (step.input, output),
                 None => {
@@ -147,9 +184,10 @@ impl Trunk {
                     None => break,
                 }
             }
+            along.spare(index)?;
             for (&leaf, found) in segment.leaves.iter().zip(found) {
                 if found.defined() {
-                    take(leaf, found)?;
+                    along.take(leaf, found)?;
                 }
             }
         }

@@ -11,7 +11,7 @@ use super::{
     head::{Head, HeadBackward},
     native::NativeWorker,
     parameters::Layout,
-    trunk::{Place, Tape, Trunk, place},
+    trunk::{Along, Nobody, Place, Tape, Trunk, place},
 };
 use crate::error::{Result, TorchError};
 
@@ -145,18 +145,14 @@ impl Worker {
     /// Log-probability of every unit's sequences, in order, without a gradient.
     pub fn log_probs(&mut self, units: &[&Unit]) -> Result<Vec<f64>> {
         match self {
-            Worker::Tensors(worker) => worker.log_probs(units),
+            Worker::Tensors(worker) => worker.log_probs(units, &mut Nobody),
             Worker::Native(worker) => worker.log_probs(units),
         }
     }
 
     /// The loss of `units` alone, without a gradient.
     pub fn evaluate(&mut self, units: &[&Unit], objective: Objective<'_>) -> std::result::Result<Sums, Failure> {
-        let values = self.log_probs(units)?;
-        match objective {
-            Objective::Sft { .. } => sft_sums(units, &values),
-            Objective::Preference { optimizer, .. } => Ok(preference(units, &values, optimizer)?.0),
-        }
+        loss_of(units, &self.log_probs(units)?, objective)
     }
 }
 
@@ -191,22 +187,36 @@ impl TensorWorker {
     }
 
     /// Log-probability of every unit's sequences, in order, without a gradient.
-    pub fn log_probs(&self, units: &[&Unit]) -> Result<Vec<f64>> {
+    pub fn log_probs(&self, units: &[&Unit], along: &mut dyn Along) -> Result<Vec<f64>> {
         let batch = self.batch(units)?;
-        let hidden = self.trunk.forward(&batch)?;
+        let hidden = self.trunk.forward(&batch, along)?;
+        along.need(self.trunk.segments())?;
         let head = Head::new(self.trunk.model().lm_head()?);
-        Ok(batch.sums(&host(&head.forward(&hidden, &batch.targets)?.log_probs)?))
+        let found = batch.sums(&host(&head.forward(&hidden, &batch.targets)?.log_probs)?);
+        along.spare(self.trunk.segments())?;
+        Ok(found)
     }
 
-    /// Loss and gradient of `units` within a step. `take` gets the gradient of every leaf once.
+    /// The loss of `units` alone, without a gradient.
+    pub fn evaluate(
+        &self,
+        units: &[&Unit],
+        objective: Objective<'_>,
+        along: &mut dyn Along,
+    ) -> std::result::Result<Sums, Failure> {
+        loss_of(units, &self.log_probs(units, along)?, objective)
+    }
+
+    /// Loss and gradient of `units` within a step. `along` gets the gradient of every leaf once.
     pub fn gradients(
         &self,
         units: &[&Unit],
         objective: Objective<'_>,
-        take: &mut dyn FnMut(usize, Tensor) -> Result<()>,
+        along: &mut dyn Along,
     ) -> std::result::Result<Sums, Failure> {
         let batch = self.batch(units)?;
-        let (hidden, tape) = self.trunk.forward_taped(&batch)?;
+        let (hidden, tape) = self.trunk.forward_taped(&batch, along)?;
+        along.need(self.trunk.segments())?;
         let head = Head::new(self.trunk.model().lm_head()?);
         let trained = !matches!(self.head, HeadPlace::Frozen);
         let (sums, gradient) = match objective {
@@ -230,34 +240,23 @@ impl TensorWorker {
             }
         };
         drop(hidden);
-        self.finish(tape, gradient, take)?;
+        along.spare(self.trunk.segments())?;
+        self.finish(tape, gradient, along)?;
         Ok(sums)
     }
 
-    fn finish(
-        &self,
-        tape: Tape,
-        gradient: HeadBackward,
-        take: &mut dyn FnMut(usize, Tensor) -> Result<()>,
-    ) -> Result<()> {
+    fn finish(&self, tape: Tape, gradient: HeadBackward, along: &mut dyn Along) -> Result<()> {
         let mut projection = gradient.weight;
         if let HeadPlace::Own(slot) = self.head
             && let Some(weight) = projection.take()
         {
-            take(slot, weight)?;
+            along.take(slot, weight)?;
         }
-        let mut take_with_tied = |slot: usize, found: Tensor| match self.head {
-            // Both uses of tied embeddings add to one gradient.
-            HeadPlace::Tied(tied) if tied == slot => match projection.take() {
-                Some(mut weight) => {
-                    let _ = weight.f_add_(&found)?;
-                    take(slot, weight)
-                }
-                None => take(slot, found),
-            },
-            _ => take(slot, found),
+        let tied = match self.head {
+            HeadPlace::Tied(slot) => projection.map(|weight| (slot, weight)),
+            HeadPlace::Own(_) | HeadPlace::Frozen => None,
         };
-        self.trunk.backward(tape, gradient.hidden, &mut take_with_tied)
+        self.trunk.backward(tape, gradient.hidden, &mut WithTied { along, tied })
     }
 
     fn batch(&self, units: &[&Unit]) -> Result<Padded> {
@@ -267,6 +266,42 @@ impl TensorWorker {
 
     fn coefficients(&self, batch: &Padded, values: &[f64]) -> Result<Tensor> {
         Ok(Tensor::f_from_slice(&batch.spread(values))?.f_to_device(self.device)?)
+    }
+}
+
+/// Adds the output projection's gradient to that of the embeddings where both are one matrix.
+struct WithTied<'a> {
+    along: &'a mut dyn Along,
+    tied: Option<(usize, Tensor)>,
+}
+
+impl Along for WithTied<'_> {
+    fn need(&mut self, segment: usize) -> Result<()> {
+        self.along.need(segment)
+    }
+
+    fn spare(&mut self, segment: usize) -> Result<()> {
+        self.along.spare(segment)
+    }
+
+    fn take(&mut self, slot: usize, found: Tensor) -> Result<()> {
+        match self.tied.take() {
+            Some((tied, mut weight)) if tied == slot => {
+                let _ = weight.f_add_(&found)?;
+                self.along.take(slot, weight)
+            }
+            other => {
+                self.tied = other;
+                self.along.take(slot, found)
+            }
+        }
+    }
+}
+
+fn loss_of(units: &[&Unit], values: &[f64], objective: Objective<'_>) -> std::result::Result<Sums, Failure> {
+    match objective {
+        Objective::Sft { .. } => sft_sums(units, values),
+        Objective::Preference { optimizer, .. } => Ok(preference(units, values, optimizer)?.0),
     }
 }
 

@@ -9,16 +9,18 @@ use std::{
 use tch::{Kind, Tensor};
 
 use super::{
+    gather::{Gathering, Stretch},
     parts::{Part, parts},
     shares::Shares,
 };
 use crate::{
     Group,
-    error::Result,
+    error::{Result, TorchError},
     group::Pending,
     train::{
         Sharding,
         parameters::{Flat, Layout},
+        trunk::{Along, Place, place},
     },
 };
 
@@ -59,6 +61,9 @@ impl Exchange {
 
     /// After an update: gives every process the weights that the others updated.
     pub fn share_weights(&self, weights: &Tensor) -> Result<()> {
+        if self.sharding == Sharding::None || self.sharding == Sharding::Parameters {
+            return Ok(());
+        }
         let pending = (0..self.group.size())
             .map(|rank| {
                 let range = self.shares.of(rank);
@@ -111,6 +116,50 @@ pub(crate) struct Sum<'a> {
     /// Memory of the parts that are being filled, where there is no whole gradient.
     filling: BTreeMap<usize, Buffer>,
     sent: VecDeque<Sent>,
+    /// The weights, where they are shared out, and what a micro-batch exchanges in which order.
+    gathering: Option<&'a mut Gathering>,
+    script: Vec<Line>,
+    /// Lines of it that are done.
+    at: usize,
+}
+
+/// What all processes do at the same time in a micro-batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// Put these weights together.
+    Gather(Stretch),
+    /// Send the next part of the gradient.
+    Send,
+}
+
+/// What a micro-batch exchanges: the weights of all stretches forwards and, with a gradient, backwards, where what a layer
+/// finishes is sent before the next layer's weights are needed.
+fn script(gathering: &Gathering, parts: &[Part], layout: &Layout, backwards: bool) -> Vec<Line> {
+    let head = gathering.head();
+    let mut lines: Vec<Line> = (0..=head).map(Line::Gather).collect();
+    if !backwards {
+        return lines;
+    }
+    // The stretch whose way back finishes a part; the output projection's comes first.
+    let finished = |part: &Part| -> usize {
+        let stretch = |slot: &usize| match place(&layout.slots()[*slot].name) {
+            Place::Head => head,
+            Place::Norm => head - 1,
+            Place::Layer(layer) => layer,
+            Place::Embedding => 0,
+        };
+        part.slots.iter().map(stretch).min().unwrap_or(0)
+    };
+    let mut parts = parts.iter().map(finished).peekable();
+    for stretch in (0..=head).rev() {
+        if stretch < head {
+            lines.push(Line::Gather(stretch));
+        }
+        while parts.next_if_eq(&stretch).is_some() {
+            lines.push(Line::Send);
+        }
+    }
+    lines
 }
 
 /// Memory of a part: its ranges, one after the other.
@@ -126,15 +175,25 @@ struct Sent {
 
 impl<'a> Sum<'a> {
     /// A sum of `batches` micro-batches of this process into `gradient`, which is zero. `rounds` is the largest number of
-    /// micro-batches that a process has.
+    /// micro-batches that a process has. Where weights are shared out, `gathering` puts them together; without `backwards`
+    /// only the way forwards is taken.
     pub fn new(
         gradient: &'a mut Gradient,
         layout: &'a Layout,
         exchange: Option<&'a Exchange>,
         batches: usize,
         rounds: usize,
+        gathering: Option<&'a mut Gathering>,
+        backwards: bool,
     ) -> Self {
+        let script = match (&gathering, exchange) {
+            (Some(gathering), Some(exchange)) => script(gathering, &exchange.parts, layout, backwards),
+            _ => Vec::new(),
+        };
         let mut sum = Self {
+            gathering,
+            script,
+            at: 0,
             gradient,
             layout,
             exchange,
@@ -154,6 +213,7 @@ impl<'a> Sum<'a> {
         let parts = self.exchange.map(|exchange| &exchange.parts[..]).unwrap_or_default();
         self.left = parts.iter().map(|part| part.slots.len()).collect();
         self.next = 0;
+        self.at = 0;
     }
 
     /// The whole gradient, for kernels that add to it themselves.
@@ -209,9 +269,43 @@ impl<'a> Sum<'a> {
         Ok(())
     }
 
+    /// Puts the weights of a stretch together, for micro-batch `batch`.
+    pub fn need(&mut self, batch: usize, stretch: Stretch) -> Result<()> {
+        if self.gathering.is_none() {
+            return Ok(());
+        }
+        while self.round < batch {
+            self.end_round()?;
+        }
+        self.expect(Line::Gather(stretch))?;
+        match (&mut self.gathering, self.exchange) {
+            (Some(gathering), Some(exchange)) => gathering.gather(exchange, self.layout, stretch),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the weights of a stretch up.
+    pub fn spare(&mut self, stretch: Stretch) -> Result<()> {
+        self.gathering.as_mut().map_or(Ok(()), |gathering| gathering.spare(stretch))
+    }
+
+    /// Takes the next line of the script, which all processes take in the same order.
+    fn expect(&mut self, line: Line) -> Result<()> {
+        if self.gathering.is_none() {
+            return Ok(());
+        }
+        if self.script.get(self.at) != Some(&line) {
+            let message = format!("{line:?} is not what comes next, {:?}: this is a bug", self.script.get(self.at));
+            return Err(TorchError::Group(message));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
     /// Puts the next part on its way.
     fn send(&mut self) -> Result<()> {
         let Some(exchange) = self.exchange else { return Ok(()) };
+        self.expect(Line::Send)?;
         let Some(part) = exchange.parts.get(self.next) else { return Ok(()) };
         let index = self.next;
         self.next += 1;
@@ -266,8 +360,21 @@ impl<'a> Sum<'a> {
 
     fn end_round(&mut self) -> Result<()> {
         let parts = self.exchange.map_or(0, |exchange| exchange.parts.len());
-        while self.next < parts {
-            self.send()?;
+        if self.gathering.is_some() {
+            // What is left of the script, for the others' sake.
+            while let Some(line) = self.script.get(self.at).copied() {
+                match line {
+                    Line::Gather(stretch) => {
+                        self.need(self.round, stretch)?;
+                        self.spare(stretch)?;
+                    }
+                    Line::Send => self.send()?,
+                }
+            }
+        } else {
+            while self.next < parts {
+                self.send()?;
+            }
         }
         self.round += 1;
         self.begin();
@@ -288,6 +395,26 @@ impl<'a> Sum<'a> {
             self.arrive()?;
         }
         Ok(())
+    }
+}
+
+/// A micro-batch's way through the model.
+pub(crate) struct Batch<'a, 's> {
+    pub sum: &'a mut Sum<'s>,
+    pub index: usize,
+}
+
+impl Along for Batch<'_, '_> {
+    fn need(&mut self, stretch: Stretch) -> Result<()> {
+        self.sum.need(self.index, stretch)
+    }
+
+    fn spare(&mut self, stretch: Stretch) -> Result<()> {
+        self.sum.spare(stretch)
+    }
+
+    fn take(&mut self, slot: usize, found: Tensor) -> Result<()> {
+        self.sum.add(self.index, slot, &found)
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn follow(
                     send_piece(group, &tensor)?;
                 }
             }
+            Order::Publish => send_piece(group, &learner.own_weights()?)?,
             Order::End => return Ok(()),
         }
     }
@@ -85,7 +86,7 @@ pub(crate) fn tried(learner: &mut Learner, work: &Work, plan: Plan, optimizer: O
     // A stop is process 0's to decide, between steps: then all are at the same place.
     let found = match work.step {
         Some(_) => learner.gradients(&work.units, &batches, plan.rounds, objective, &|| false),
-        None => learner.evaluate(&work.units, &batches, objective, &|| false),
+        None => learner.evaluate(&work.units, &batches, plan.rounds, objective, &|| false),
     };
     match found {
         Ok(sums) => Outcome::Done(Box::new(sums)),

@@ -7,14 +7,17 @@
 mod deal;
 mod exchange;
 mod follow;
+mod gather;
 mod lead;
 mod orders;
 mod parts;
 mod shares;
 
 pub(crate) use self::{
-    exchange::{Exchange, Gradient, Sum, gradient},
+    exchange::{Batch, Exchange, Gradient, Sum, gradient},
     follow::{follow, settle as settle_with_leader},
+    gather::{Gathering, nothing},
     lead::{TRAIN, What, begin, compute, order, write_pieces},
     orders::{Begin, Flaw, Order, Outcome, unpacked},
+    shares::Shares,
 };

@@ -37,6 +37,8 @@ pub(crate) enum Order {
     Work(Work),
     /// Give the leader this process's share of the training state.
     Save,
+    /// Give it this process's share of the weights.
+    Publish,
     /// The run is over, or it has stopped.
     End,
 }

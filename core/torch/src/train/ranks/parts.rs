@@ -16,6 +16,11 @@ pub(crate) struct Part {
     pub ranges: Vec<Range<i64>>,
 }
 
+/// The part of these slots.
+pub(crate) fn of_slots(layout: &Layout, slots: Vec<usize>) -> Part {
+    Part::new(layout, slots)
+}
+
 impl Part {
     fn new(layout: &Layout, mut slots: Vec<usize>) -> Self {
         slots.sort_unstable();
