@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod bench;
 mod eval;
 mod plugin;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use metareward_api::Message;
 
+pub use bench::{BenchArgs, BenchCommand, BenchEngineArgs, BenchPoolArgs, EngineOfPlanArgs};
 pub use eval::{
     AlpacaArgs, ArenaArgs, BiasArgs, EvalArgs, EvalCommand, JudgeArgs, LiveArgs, MtBenchArgs, PairwiseArgs,
 };
@@ -35,8 +37,10 @@ pub enum Command {
     Run(RunArgs),
     /// Run a grid of settings with several seeds each, sharing what they have in common, and compare them.
     Sweep(SweepArgs),
-    /// Say what a run will cost before it starts: calls, tokens, memory and disk per stage.
+    /// Say what a run will cost before it starts: calls, tokens, memory and disk per stage, and its time on an engine.
     Plan(PlanArgs),
+    /// Measure an engine for `plan`, or simulate a pool of servers.
+    Bench(BenchArgs),
     /// Let a model answer a prompt.
     Generate(GenerateArgs),
     /// Log-probability of a completion, in sum and per token.
@@ -68,6 +72,10 @@ pub enum Command {
 pub struct ExperimentArgs {
     /// Folder with an `experiment.toml`, or the file itself.
     pub experiment: PathBuf,
+    /// A TOML file over the experiment's, such as one that says which engine: `--with FOLDER/slurm/servers.toml`. May be given
+    /// many times.
+    #[arg(long = "with", value_name = "FILE")]
+    pub with: Vec<PathBuf>,
     /// Change a value: `--set train.learning_rate=1e-5`. May be given many times; the last one wins.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -124,6 +132,9 @@ pub struct PlanArgs {
     /// The experiment.
     #[command(flatten)]
     pub experiment: ExperimentArgs,
+    /// The engine that its time is predicted for.
+    #[command(flatten)]
+    pub engine: EngineOfPlanArgs,
 }
 
 /// A model and what it is asked.

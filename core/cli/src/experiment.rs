@@ -27,7 +27,8 @@ pub fn layers(args: &ExperimentArgs) -> Result<Layers, Failure> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("METAREWARD__"))
         .collect();
-    Ok(Layers { file: file(&args.experiment)?, variables, set: args.set.clone(), cell: Vec::new() })
+    let (over, set) = (args.with.clone(), args.set.clone());
+    Ok(Layers { file: file(&args.experiment)?, over, variables, set, cell: Vec::new() })
 }
 
 /// The experiment's TOML file.

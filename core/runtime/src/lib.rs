@@ -22,6 +22,7 @@ mod lines;
 pub mod plan;
 mod plugins;
 mod run;
+pub mod sample;
 mod seeds;
 mod stages;
 mod statistics;

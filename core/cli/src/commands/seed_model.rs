@@ -145,7 +145,8 @@ fn stages(named: &ExperimentArgs, recipe: &Recipe) -> Result<(Vec<Example>, Step
     for (number, stage) in (0u64..).zip(&recipe.stages) {
         let seed = recipe.seed.wrapping_mul(1_000).wrapping_add(number);
         let set = [&recipe.set[..], &stage.set, &named.set].concat();
-        let experiment = experiment::open(&ExperimentArgs { experiment: named.experiment.clone(), set })?;
+        let experiment =
+            experiment::open(&ExperimentArgs { experiment: named.experiment.clone(), with: named.with.clone(), set })?;
         let drawn = experiment.examples(stage.examples, seed).map_err(experiment::failure)?;
         let (first, count) = (examples.len() as u32, drawn.len() as u32);
         let order: Vec<u32> = shuffled(count, seed).into_iter().map(|index| first + index).collect();

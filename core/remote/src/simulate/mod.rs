@@ -44,7 +44,7 @@ pub enum Coordinator {
     Free,
     /// Every request takes this long, in all of its life. Deterministic.
     PerRequest(Duration),
-    /// As long as the schedule's decisions really take on this machine, and this long for each request on top (connection,
+    /// As much processor time as the schedule's decisions really take on this machine, and this long for each request on top (connection,
     /// JSON, the answer's line on disk). Not deterministic.
     Measured(Duration),
 }
@@ -133,6 +133,7 @@ struct Run<'a> {
     /// Time of places spent on answers.
     worked: Duration,
     latency: Histogram,
+    meter: Meter,
     outcome: Outcome,
 }
 
@@ -153,6 +154,7 @@ impl<'a> Run<'a> {
             drawn: 0,
             worked: Duration::ZERO,
             latency: Histogram::default(),
+            meter: Meter::new(),
             outcome: Outcome::default(),
         }
     }
@@ -214,7 +216,7 @@ impl<'a> Run<'a> {
 
     /// The coordinator's time for what it has just done; `requests` were taken up.
     fn decided(&mut self, began: Instant, requests: u64) {
-        let took = began.elapsed();
+        let took = began.elapsed().mul_f64(self.meter.share());
         self.outcome.deciding_seconds += took.as_secs_f64();
         let handling = |each: Duration| each.saturating_mul(u32::try_from(requests).unwrap_or(u32::MAX));
         let charged = match self.simulation.coordinator {
@@ -303,6 +305,43 @@ impl<'a> Run<'a> {
         outcome.latency = self.latency.percentiles();
         self.outcome
     }
+}
+
+/// Which share of real time this thread has a processor: on a busy machine, other work does not count as ours. Looked up
+/// now and then, since asking takes longer than a decision does.
+struct Meter {
+    began: Instant,
+    processor: Option<Duration>,
+    share: f64,
+    asked: u32,
+}
+
+/// Decisions between two look-ups.
+const LOOK_UP: u32 = 2000;
+
+impl Meter {
+    fn new() -> Meter {
+        Meter { began: Instant::now(), processor: processor_time(), share: 1.0, asked: 0 }
+    }
+
+    fn share(&mut self) -> f64 {
+        self.asked += 1;
+        if self.asked >= LOOK_UP {
+            let now = Meter::new();
+            if let (Some(before), Some(after)) = (self.processor, now.processor) {
+                let real = (now.began - self.began).as_secs_f64().max(f64::MIN_POSITIVE);
+                self.share = (after.saturating_sub(before).as_secs_f64() / real).min(1.0);
+            }
+            *self = Meter { share: self.share, ..now };
+        }
+        self.share
+    }
+}
+
+/// Processor time of this thread so far, where the system says it.
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Random numbers for a simulation.

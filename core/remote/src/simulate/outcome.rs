@@ -29,7 +29,7 @@ pub struct Outcome {
     pub most_held: usize,
     /// Seconds from sending to the answer, of the try that was answered: medians and tails.
     pub latency: Percentiles,
-    /// Seconds of real time that the schedule's decisions took.
+    /// Seconds of processor time that the schedule's decisions really took.
     pub deciding_seconds: f64,
     /// Seconds that the coordinator was at work: decisions, and the cost of handling stated for the simulation.
     pub coordinator_seconds: f64,

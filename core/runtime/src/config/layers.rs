@@ -19,6 +19,8 @@ use crate::{RunError, error::nearest};
 pub struct Layers {
     /// The experiment's TOML file; its folder is what relative paths are relative to.
     pub file: PathBuf,
+    /// Further TOML files, each over the ones before it. Paths in them are relative to the experiment's folder all the same.
+    pub over: Vec<PathBuf>,
     /// Environment variables as (name, value); those that do not begin with `METAREWARD__` are passed over.
     pub variables: Vec<(String, String)>,
     /// `--set` arguments, each `key.of.section=value`.
@@ -49,21 +51,10 @@ impl Layers {
     /// A file that cannot be read, a key that no one knows, a value of the wrong type, out of its range, or a schedule
     /// of the wrong length; each names the place and the key.
     pub fn load(&self) -> Result<Loaded, RunError> {
-        let text = fs::read_to_string(&self.file).map_err(|error| RunError::ConfigSyntax {
-            place: self.file.display().to_string(),
-            message: format!("cannot read the experiment: {error}"),
-        })?;
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
-        let file = Layer::named(self.file.display().to_string());
-        // Parsed here as well, because figment's message for broken TOML lacks the line.
-        toml::from_str::<toml::Table>(&text).map_err(|error| RunError::ConfigSyntax {
-            place: file.place.clone(),
-            message: error.to_string().trim_end().to_owned(),
-        })?;
-        let dict = Toml::string(&text)
-            .data()
-            .map_err(|error| RunError::ConfigSyntax { place: file.place.clone(), message: error.to_string() })?;
-        figment = figment.merge(Layer { dict: dict.into_values().next().unwrap_or_default(), ..file });
+        for path in std::iter::once(&self.file).chain(&self.over) {
+            figment = figment.merge(read(path)?);
+        }
         let mut variables: Vec<_> =
             self.variables.iter().filter(|(name, _)| name.starts_with("METAREWARD__")).collect();
         variables.sort();
@@ -88,6 +79,17 @@ impl Layers {
         check::check(&loaded)?;
         Ok(loaded)
     }
+}
+
+/// The layer of a TOML file.
+fn read(path: &Path) -> Result<Layer, RunError> {
+    let file = Layer::named(path.display().to_string());
+    let syntax = |message: String| RunError::ConfigSyntax { place: file.place.clone(), message };
+    let text = fs::read_to_string(path).map_err(|error| syntax(format!("cannot read the experiment: {error}")))?;
+    // Parsed here as well, because figment's message for broken TOML lacks the line.
+    toml::from_str::<toml::Table>(&text).map_err(|error| syntax(error.to_string().trim_end().to_owned()))?;
+    let dict = Toml::string(&text).data().map_err(|error| syntax(error.to_string()))?;
+    Ok(Layer { dict: dict.into_values().next().unwrap_or_default(), ..file })
 }
 
 impl Loaded {

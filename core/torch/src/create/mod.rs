@@ -3,6 +3,7 @@
 //! For experiments that bring their own small model, such as `experiments/quickstart`. The folder is a Hugging Face
 //! folder like any other and loads in transformers as it is.
 
+mod stand_in;
 mod tokenizer;
 mod weights;
 
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use crate::error::{Result, TorchError};
 
+pub use stand_in::create_stand_in;
 pub use tokenizer::train_word_tokenizer;
 
 /// Shape of a new model of the Llama architecture. Names as in `config.json`.
