@@ -135,6 +135,11 @@ impl Pool {
         Some(self.runtime.block_on(ask(client)))
     }
 
+    /// Its settings.
+    pub fn options(&self) -> &PoolOptions {
+        &self.options
+    }
+
     /// The answers kept on disk, where they are.
     pub fn cache_mut(&mut self) -> Option<&mut Cache> {
         self.cache.as_mut()

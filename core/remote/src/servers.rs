@@ -16,8 +16,8 @@ use metareward_api::{EngineError, Message, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Answer, Client, Dialect, Failure, FaultKind, Measure, Parameters, Pool, Prompt, ReadPrompt, RemoteError, Request,
-    Served,
+    Answer, Blame, Client, Dialect, Failure, FaultKind, Measure, Parameters, Pool, Prompt, ReadPrompt, RemoteError,
+    Request, Served,
     process::{Group, Running, Words, json_word, shell_word},
     weights::{Distance, distances},
 };
@@ -147,6 +147,8 @@ pub struct Servers {
     measure: Option<Box<dyn Measure>>,
     /// What was started here for each server.
     running: Vec<Option<Running>>,
+    /// What a process before this one started, and still serves.
+    found: Vec<Option<Group>>,
     /// Weights served now.
     serving: Option<String>,
     /// What the weights before these say to the probes, as this engine computes it of the same texts.
@@ -173,7 +175,8 @@ impl Servers {
             return Err(RemoteError::Setting { name: "restart", message });
         }
         let running = (0..count).map(|_| None).collect();
-        Ok(Servers { options, identify, measure, running, serving: None, former: None, records: Vec::new() })
+        let found = vec![None; count];
+        Ok(Servers { options, identify, measure, running, found, serving: None, former: None, records: Vec::new() })
     }
 
     /// What servers have taken up since this was made.
@@ -200,7 +203,7 @@ impl Servers {
         match self.options.change.clone() {
             Change::Nothing => {}
             Change::Restart(commands) => self.restart(pool, folder, &weights, &commands, stop)?,
-            Change::Reload(requests) => reload(pool, folder, &requests)?,
+            Change::Reload(requests) => reload(pool, folder, &requests, stop)?,
         }
         let asked_for = match &self.options.model {
             Some(name) => words(pool, folder, 0).fill(name, &str::to_owned),
@@ -220,6 +223,12 @@ impl Servers {
         for (place, running) in self.running.iter_mut().enumerate() {
             if let Some(mut running) = running.take() {
                 running.end(GRACE);
+                drop(fs::remove_file(remembered(&self.options.folder, place)));
+            }
+        }
+        for (place, found) in self.found.iter_mut().enumerate() {
+            if let Some(group) = found.take() {
+                group.end(GRACE);
                 drop(fs::remove_file(remembered(&self.options.folder, place)));
             }
         }
@@ -259,6 +268,9 @@ impl Servers {
             let same = started.command == command && started.weights == weights;
             if same && is_ready(pool, place) {
                 tracing::info!("{} was started before and still serves {weights}", url(pool, place));
+                if let Some(found) = self.found.get_mut(place) {
+                    *found = Some(started.group);
+                }
                 return Ok(false);
             }
             started.group.end(GRACE);
@@ -429,16 +441,26 @@ fn is_ready(pool: &Pool, place: usize) -> bool {
     asked.unwrap_or_default()
 }
 
-/// Tells each server to load the model.
-fn reload(pool: &Pool, folder: &Path, requests: &[Reload]) -> Result<(), RemoteError> {
+/// Tells each server to load the model; a try that went wrong is repeated as a question is.
+fn reload(pool: &Pool, folder: &Path, requests: &[Reload], stop: &dyn Fn() -> bool) -> Result<(), RemoteError> {
+    let schedule = &pool.options().schedule;
     for place in 0..pool.endpoints().count() {
         let words = words(pool, folder, place);
         for Reload { path, body } in requests {
             let filled = (words.fill(path, &str::to_owned), words.fill(body, &json_word));
-            let told = pool.with(place, async |client: &Client| client.post(&filled.0, filled.1.clone()).await);
-            if let Some(Err(fault)) = told {
-                let message = format!("POST {} failed: {fault}", filled.0);
-                return Err(RemoteError::Serve { server: url(pool, place), message });
+            let mut failures = 0;
+            loop {
+                if stop() {
+                    return Err(RemoteError::Stopped);
+                }
+                let told = pool.with(place, async |client: &Client| client.post(&filled.0, filled.1.clone()).await);
+                let Some(Err(fault)) = told else { break };
+                failures += 1;
+                if failures > schedule.retries || matches!(fault.blame(), Blame::Request | Blame::Server) {
+                    let message = format!("POST {} failed: {fault}", filled.0);
+                    return Err(RemoteError::Serve { server: url(pool, place), message });
+                }
+                thread::sleep(schedule.backoff.wait(place as u64, failures));
             }
         }
     }

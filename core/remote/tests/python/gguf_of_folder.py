@@ -1,4 +1,4 @@
-"""Writes a small Llama folder with two tokens that end a turn as a GGUF file in f32.
+"""Writes a small Llama folder as a GGUF file in f32.
 
     python gguf_of_folder.py FOLDER FILE
 
@@ -49,12 +49,19 @@ writer.add_token_types(kinds)
 writer.add_token_merges(merges)
 writer.add_bos_token_id(config["bos_token_id"])
 ends_of_turn = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+if isinstance(ends_of_turn, int):
+    ends_of_turn = [ends_of_turn]
 writer.add_eos_token_id(ends_of_turn[0])
-writer.add_eot_token_id(ends_of_turn[1])
+if len(ends_of_turn) > 1:
+    writer.add_eot_token_id(ends_of_turn[1])
 writer.add_pad_token_id(config["pad_token_id"])
 # The template writes it.
 writer.add_add_bos_token(False)
-writer.add_chat_template((folder / "chat_template.jinja").read_text())
+template = folder / "chat_template.jinja"
+if template.exists():
+    writer.add_chat_template(template.read_text())
+else:
+    writer.add_chat_template(json.loads((folder / "tokenizer_config.json").read_text())["chat_template"])
 
 
 def interleaved(tensor, count):
