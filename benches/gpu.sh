@@ -17,6 +17,7 @@ fi
 python=${PYTHON:-python3}
 target=${CARGO_TARGET_DIR:-$root/target}
 folder=${FOLDER:-$(mktemp -d)}
+mkdir -p "$folder"
 size=${SIZE:-8b}
 device=${DEVICE:-cuda:0}
 dtype=${DTYPE:-bf16}
@@ -27,6 +28,7 @@ if [ "$device" != cpu ] && [ ! -e /dev/nvidiactl ]; then
     exit 0
 fi
 speed="$target/release/examples/judging_speed"
+# A GPU machine may have no Rust: the example can be built elsewhere and carried there.
 [ -x "$speed" ] || (cd "$root" && cargo build --quiet --release -p metareward-torch --example judging_speed)
 for what in plain judging; do
     "$speed" make "$folder/$what" "$prompts" 64 1 "$conversations" "$what"

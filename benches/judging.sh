@@ -16,6 +16,7 @@ fi
 python=${PYTHON:-python3}
 target=${CARGO_TARGET_DIR:-$root/target}
 folder=${FOLDER:-$(mktemp -d)}
+mkdir -p "$folder"
 threads=${THREADS:-2}
 tokens=${TOKENS:-48}
 ours() {
@@ -36,15 +37,20 @@ while [ "$round" -lt "$rounds" ]; do
 done | tee "$folder/judging.txt"
 "$python" - "$folder/judging.txt" <<'P'
 import json, statistics, sys
-seconds = {}
+seconds, tokens = {}, {}
 for line in open(sys.argv[1], encoding="utf-8"):
     name, report = line.split(" ", 1)
     report = json.loads(report)
     key = name if name != "python" else f"python, {report['rows']} rows"
     seconds.setdefault(key, []).append(report["answer_tokens_per_second"])
+    tokens[key] = report["answer_tokens"]
 ours = seconds["ours"]
 for name, rates in seconds.items():
     ratios = sorted(a / b for a, b in zip(ours, rates))
     print(f"{name:18} {statistics.median(rates):9.0f} answer tokens/s; ours is {statistics.median(ratios):5.1f} times as fast "
-          f"({ratios[0]:.1f} to {ratios[-1]:.1f})")
+          f"({ratios[0]:.1f} to {ratios[-1]:.1f}); {tokens[name]} answer tokens")
+least, most = min(tokens.values()), max(tokens.values())
+if least < 0.98 * most:
+    # Where answers end early and not alike, a batch of transformers computes on for the ones that have ended.
+    print(f"not the same work: {least} to {most} answer tokens; lower TOKENS, so that few answers end before")
 P

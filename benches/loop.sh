@@ -13,6 +13,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 binary=${METAREWARD:-$root/target/release/metareward}
 folder=${FOLDER:-$(mktemp -d)}
+mkdir -p "$folder"
 threads=${THREADS:-2}
 export OMP_NUM_THREADS="$threads"
 

@@ -10,6 +10,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 binary=${METAREWARD:-$root/target/release/metareward}
 folder=${FOLDER:-$(mktemp -d)}
+mkdir -p "$folder"
 small=$root/experiments/quickstart/seed-model
 [ -f "$folder/model.safetensors" ] || "$python" "$root/benches/python/startup.py" make "$folder" "$small"
 now() { date +%s.%N; }
