@@ -1,7 +1,7 @@
 //! The gradient of a step, added up over micro-batches and over processes.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     ops::Range,
     sync::Arc,
 };
@@ -9,7 +9,7 @@ use std::{
 use tch::{Kind, Tensor};
 
 use super::{
-    gather::{Gathering, Stretch},
+    gather::{Coming, Gathering, Stretch},
     parts::{Part, parts},
     shares::Shares,
 };
@@ -119,8 +119,10 @@ pub(crate) struct Sum<'a> {
     /// The weights, where they are shared out, and what a micro-batch exchanges in which order.
     gathering: Option<&'a mut Gathering>,
     script: Vec<Line>,
-    /// Lines of it that are done.
+    /// Lines of it that are begun.
     at: usize,
+    /// Weights that are on their way before they are needed: those of one stretch at most.
+    ahead: Option<Coming>,
 }
 
 /// What all processes do at the same time in a micro-batch.
@@ -132,8 +134,9 @@ enum Line {
     Send,
 }
 
-/// What a micro-batch exchanges: the weights of all stretches forwards and, with a gradient, backwards, where what a layer
-/// finishes is sent before the next layer's weights are needed.
+/// What a micro-batch exchanges, in the order in which it is begun: the weights of all stretches forwards and, with a
+/// gradient, backwards. Weights are on their way while the stretch before is computed, so on the way back they come before
+/// what that stretch finishes.
 fn script(gathering: &Gathering, parts: &[Part], layout: &Layout, backwards: bool) -> Vec<Line> {
     let head = gathering.head();
     let mut lines: Vec<Line> = (0..=head).map(Line::Gather).collect();
@@ -152,8 +155,8 @@ fn script(gathering: &Gathering, parts: &[Part], layout: &Layout, backwards: boo
     };
     let mut parts = parts.iter().map(finished).peekable();
     for stretch in (0..=head).rev() {
-        if stretch < head {
-            lines.push(Line::Gather(stretch));
+        if stretch > 0 {
+            lines.push(Line::Gather(stretch - 1));
         }
         while parts.next_if_eq(&stretch).is_some() {
             lines.push(Line::Send);
@@ -194,6 +197,7 @@ impl<'a> Sum<'a> {
             gathering,
             script,
             at: 0,
+            ahead: None,
             gradient,
             layout,
             exchange,
@@ -251,9 +255,9 @@ impl<'a> Sum<'a> {
 
     fn fill(&mut self, index: usize) -> Result<()> {
         let (Some(exchange), Gradient::Share(share)) = (self.exchange, &*self.gradient) else { return Ok(()) };
-        if !self.filling.contains_key(&index) {
-            let all = Tensor::f_zeros([exchange.parts[index].length()], (share.kind(), share.device()))?;
-            self.filling.insert(index, Buffer { all });
+        if let Entry::Vacant(place) = self.filling.entry(index) {
+            let length = exchange.parts[index].length();
+            place.insert(Buffer { all: Tensor::f_zeros([length], (share.kind(), share.device()))? });
         }
         Ok(())
     }
@@ -277,10 +281,24 @@ impl<'a> Sum<'a> {
         while self.round < batch {
             self.end_round()?;
         }
+        let coming = match self.ahead.take() {
+            Some(coming) if coming.stretch == stretch => coming,
+            _ => self.start(stretch)?,
+        };
+        if let Some(gathering) = &mut self.gathering {
+            gathering.place(self.layout, coming)?;
+        }
+        if let Some(Line::Gather(next)) = self.script.get(self.at).copied() {
+            self.ahead = Some(self.start(next)?);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, stretch: Stretch) -> Result<Coming> {
         self.expect(Line::Gather(stretch))?;
-        match (&mut self.gathering, self.exchange) {
-            (Some(gathering), Some(exchange)) => gathering.gather(exchange, self.layout, stretch),
-            _ => Ok(()),
+        match (&self.gathering, self.exchange) {
+            (Some(gathering), Some(exchange)) => gathering.start(exchange, stretch),
+            _ => Err(TorchError::Group("weights are not shared out: this is a bug".to_owned())),
         }
     }
 
@@ -362,13 +380,17 @@ impl<'a> Sum<'a> {
         let parts = self.exchange.map_or(0, |exchange| exchange.parts.len());
         if self.gathering.is_some() {
             // What is left of the script, for the others' sake.
-            while let Some(line) = self.script.get(self.at).copied() {
-                match line {
-                    Line::Gather(stretch) => {
-                        self.need(self.round, stretch)?;
-                        self.spare(stretch)?;
-                    }
-                    Line::Send => self.send()?,
+            let mut coming = self.ahead.take();
+            loop {
+                if let (Some(coming), Some(gathering)) = (coming.take(), &mut self.gathering) {
+                    let stretch = coming.stretch;
+                    gathering.place(self.layout, coming)?;
+                    gathering.spare(stretch)?;
+                }
+                match self.script.get(self.at).copied() {
+                    Some(Line::Gather(stretch)) => coming = Some(self.start(stretch)?),
+                    Some(Line::Send) => self.send()?,
+                    None => break,
                 }
             }
         } else {

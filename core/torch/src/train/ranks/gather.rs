@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    group::Pending,
     train::{
         parameters::Layout,
         trunk::{Place, place},
@@ -54,13 +55,13 @@ impl Gathering {
         self.stretches.len() - 1
     }
 
-    /// Puts a stretch's weights together, from all processes, which do so at the same time.
-    pub fn gather(&mut self, exchange: &Exchange, layout: &Layout, stretch: Stretch) -> Result<()> {
-        let Some(part) = self.stretches.get(stretch) else { return Ok(()) };
+    /// Begins to put a stretch's weights together, from all processes, which do so at the same time.
+    pub fn start(&self, exchange: &Exchange, stretch: Stretch) -> Result<Coming> {
+        let part = self.stretches.get(stretch).map(|part| &part.ranges[..]).unwrap_or_default();
         let own = exchange.shares.own();
         let mut ranges = Vec::new();
         let mut under_way = Vec::new();
-        for range in &part.ranges {
+        for range in part {
             let all = Tensor::f_empty([range.end - range.start], (self.share.kind(), self.share.device()))?;
             for (owner, piece) in exchange.shares.pieces(range) {
                 let mut view = all.f_narrow(0, piece.start - range.start, piece.end - piece.start)?;
@@ -72,9 +73,16 @@ impl Gathering {
             }
             ranges.push((range.start, all));
         }
+        Ok(Coming { stretch, ranges, under_way })
+    }
+
+    /// Gives the model the weights that were on their way.
+    pub fn place(&mut self, layout: &Layout, coming: Coming) -> Result<()> {
+        let Coming { stretch, ranges, under_way } = coming;
         for pending in under_way {
             let _ = pending.wait()?;
         }
+        let Some(part) = self.stretches.get(stretch) else { return Ok(()) };
         for &slot in &part.slots {
             let place = layout.slots()[slot].range();
             let (start, length) = (place.start as i64, place.len() as i64);
@@ -96,6 +104,14 @@ impl Gathering {
         }
         Ok(())
     }
+}
+
+/// Weights on their way.
+pub(crate) struct Coming {
+    pub stretch: Stretch,
+    /// Where each range begins, and its memory.
+    ranges: Vec<(i64, Tensor)>,
+    under_way: Vec<Pending>,
 }
 
 /// A tensor that stands for weights that are with the others.
