@@ -406,6 +406,17 @@ pub enum WeightUpdates {
     Nearest,
 }
 
+impl WeightUpdates {
+    /// Bytes per parameter of the weights and what is kept beside them, in a model that computes in bf16 (`half`) or f32.
+    pub fn bytes(self, half: bool) -> f64 {
+        match (half, self) {
+            (false, _) | (true, Self::Compensated) => 4.0,
+            (true, Self::Masters) => 6.0,
+            (true, Self::Stochastic | Self::Nearest) => 2.0,
+        }
+    }
+}
+
 /// Number format of AdamW's two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OptimizerState {
@@ -421,6 +432,17 @@ pub enum OptimizerState {
     EightBit,
 }
 
+impl OptimizerState {
+    /// Bytes per parameter of both moments.
+    pub fn bytes(self) -> f64 {
+        match self {
+            Self::F32 => 8.0,
+            Self::Bf16 => 4.0,
+            Self::EightBit => 2.0 * (1.0 + 4.0 / 256.0),
+        }
+    }
+}
+
 /// Number format in which the gradients of a step's micro-batches are added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -431,6 +453,16 @@ pub enum GradientSum {
     /// bf16, rounded to the nearest after every micro-batch: 2 bytes per parameter. For models that compute in bf16, and
     /// for steps of few micro-batches: n of them leave an error of up to n / 256 of the largest partial sum.
     Bf16,
+}
+
+impl GradientSum {
+    /// Bytes per parameter.
+    pub fn bytes(self) -> f64 {
+        match self {
+            Self::F32 => 4.0,
+            Self::Bf16 => 2.0,
+        }
+    }
 }
 
 /// Settings of one training run. Names as in TRL where TRL has the thing.

@@ -149,13 +149,14 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, attention: Attention<'_>) -> R
     Ok(Tensor::f_scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None, grouped)?)
 }
 
-/// `weight · x / √(mean(x²) + eps)` over the last dimension, computed in f32, rounded once before the weight is applied.
+/// `weight · x / √(mean(x²) + eps)` over the last dimension, computed in f32 at least; of bf16, rounded once before the
+/// weight is applied.
 ///
 /// # Errors
 /// When libtorch refuses.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let width = [weight.size1()?];
-    if x.kind() == Kind::Float {
+    if matches!(x.kind(), Kind::Float | Kind::Double) {
         return Ok(x.f_rms_norm(width, Some(weight), eps)?);
     }
     let normal = x.f_to_kind(Kind::Float)?.f_rms_norm(width, None::<&Tensor>, eps)?;

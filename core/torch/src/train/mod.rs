@@ -68,7 +68,7 @@ use self::{
     worker::{TensorWorker, Unit, Worker},
 };
 pub use self::{
-    memory::{Load, Memory, training_memory},
+    memory::{Forms, Load, Memory, training_memory},
     schedule::learning_rate,
 };
 use crate::{
@@ -413,6 +413,7 @@ impl TorchTrainer {
             }
             _ => Trainable::new(self.load(model)?, settings, fingerprint)?,
         };
+        memory::give_back();
         let base = trainable.model();
         let native = self.native(base) && settings.lora.is_none() && sharding < Sharding::Gradients;
         let (workers, inside) = match self.threads(base, native) {

@@ -6,12 +6,17 @@ use metareward_api::{
     GradientSum, LearningRateSchedule, Optimizer, OptimizerState, PairLogProbs, Plugin, PluginError, PluginInfo,
     PreferenceLoss, TrainSettings, WeightUpdates,
 };
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::*;
 use crate::{
     Precision,
-    train::{step::Team, trainable::Trainable, worker::Worker},
+    train::{
+        ranks::{Gradient, Sum},
+        step::Team,
+        trainable::Trainable,
+        worker::Worker,
+    },
 };
 
 const MODELS: [&str; 5] = ["llama-tied-llama3rope", "llama-untied", "mistral-window", "qwen2-biases", "qwen3-norms"];
@@ -105,13 +110,16 @@ fn gradient(
 ) -> (Vec<(String, Vec<f32>)>, Sums) {
     let trainable = Trainable::new(load(model), &settings(), "test").unwrap();
     let workers: Vec<Worker> = (0..threads).map(|_| trainable.worker(checkpointing, native, 0).unwrap()).collect();
-    let mut gradient = trainable.layout.zeros(Device::Cpu).unwrap();
+    let mut gradient = Gradient::Whole(trainable.layout.zeros(Device::Cpu).unwrap());
     let units = units();
     let batches: Vec<Vec<&Unit>> =
         batches.iter().map(|batch| batch.iter().map(|&unit| &units[unit]).collect()).collect();
     let mut team = Team::new(workers, 1);
-    let sums = team.gradients(&batches, objective, &trainable.layout, &mut gradient, &|| false);
-    let Ok(sums) = sums else { panic!("no gradient") };
+    let mut sum =
+        Sum::new(&mut gradient, &trainable.layout, None, batches.len(), batches.len(), None, true);
+    let sums = team.gradients(&batches, objective, &trainable.layout, &mut sum, &|| false);
+    drop(sum);
+    let (Ok(sums), Gradient::Whole(gradient)) = (sums, gradient) else { panic!("no gradient") };
     let slots = trainable.layout.slots().iter().zip(&gradient.views);
     let values = slots.map(|(slot, view)| {
         (slot.name.clone(), Vec::<f32>::try_from(view.to_kind(Kind::Float).contiguous().view(-1)).unwrap())
@@ -127,52 +135,91 @@ fn size(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|value| value * value).sum::<f64>().sqrt()
 }
 
-/// Largest difference of a tensor's gradient, relative to the tensor's gradient.
-fn farthest(ours: &[(String, Vec<f32>)], theirs: &[(String, Vec<f32>)]) -> (f64, String) {
-    let mut farthest = (0.0, String::new());
-    assert_eq!(ours.len(), theirs.len());
+type Gradients<T> = [(String, Vec<T>)];
+
+/// Largest difference of a tensor's gradient, relative to the tensor's gradient, and the tensor's name; and the difference of
+/// all gradients together, relative to them.
+fn differences(ours: &Gradients<f32>, exact: &Gradients<f64>) -> (f64, String, f64) {
+    let (mut farthest, mut worst, mut squares) = (0.0, String::new(), 0.0);
+    assert_eq!(ours.len(), exact.len());
     // A key's bias does not change a softmax: its gradient is rounding, and compared with the largest one.
-    let whole = size(theirs.iter().flat_map(|(_, values)| values).map(|value| f64::from(*value)));
-    for ((name, ours), (_, theirs)) in ours.iter().zip(theirs) {
-        let off = size(ours.iter().zip(theirs).map(|(a, b)| f64::from(*a) - f64::from(*b)));
-        let reference = size(theirs.iter().map(|value| f64::from(*value)));
-        let reference = if name.ends_with("k_proj.bias") { whole } else { reference };
+    let whole = size(exact.iter().flat_map(|(_, values)| values).copied());
+    for ((name, ours), (known, exact)) in ours.iter().zip(exact) {
+        assert_eq!(name, known);
+        let off = size(ours.iter().zip(exact).map(|(a, b)| f64::from(*a) - b));
+        let reference = if name.ends_with("k_proj.bias") { whole } else { size(exact.iter().copied()) };
         assert!(reference > 0.0, "{name} has no gradient");
-        if off / reference > farthest.0 {
-            farthest = (off / reference, name.clone());
+        squares += off * off;
+        if off / reference > farthest {
+            (farthest, worst) = (off / reference, name.clone());
         }
     }
-    farthest
+    (farthest, worst, squares.sqrt() / whole)
 }
 
-/// Difference of all gradients together, relative to them.
-fn whole(ours: &[(String, Vec<f32>)], theirs: &[(String, Vec<f32>)]) -> f64 {
-    let all = |of: &[(String, Vec<f32>)]| of.iter().flat_map(|(_, values)| values.clone()).collect::<Vec<f32>>();
-    let (ours, theirs) = (all(ours), all(theirs));
-    let off = size(ours.iter().zip(&theirs).map(|(a, b)| f64::from(*a) - f64::from(*b)));
-    off / size(theirs.iter().map(|value| f64::from(*value)))
+/// The gradient in f64, by autograd through the whole model, one sequence at a time: nothing shared, cut or chunked. Only the
+/// angles of rotary positions are rounded to f32 first, as they are everywhere. And the sum of the losses.
+fn exact(name: &str, objective: Objective<'_>) -> (Vec<(String, Vec<f64>)>, f64) {
+    let base = load(name);
+    let layout = Layout::new(base.config().expected());
+    let leaves: Vec<Tensor> = layout
+        .slots()
+        .iter()
+        .map(|slot| base.weights().tensors()[&slot.name].to_kind(Kind::Double).copy().set_requires_grad(true))
+        .collect();
+    let names = layout.slots().iter().map(|slot| slot.name.clone());
+    let model = base.with(&names.clone().zip(leaves.iter().map(Tensor::shallow_clone)).collect()).unwrap();
+    let log_prob = |sequence: &Sequence| {
+        let tokens = Tensor::from_slice(&sequence.tokens);
+        let (first, length) = (sequence.prompt as i64, sequence.tokens.len() as i64);
+        let logits = model.logits(&tokens.unsqueeze(0)).unwrap().squeeze_dim(0);
+        let rows = logits.narrow(0, first - 1, length - first).log_softmax(-1, Kind::Double);
+        rows.gather(1, &tokens.narrow(0, first, length - first).unsqueeze(-1), false).sum(Kind::Double)
+    };
+    let loss = units().iter().fold(Tensor::zeros([1], (Kind::Double, Device::Cpu)), |loss, unit| {
+        let [chosen, rejected] = [0, 1].map(|side| log_prob(&unit.sequences[side]));
+        loss + match objective {
+            Objective::Sft { tokens } => (chosen + rejected) * (-1.0 / tokens as f64),
+            Objective::Preference { pairs, .. } => (chosen - rejected * 0.5 - 1.0).square() * (0.05 / pairs as f64),
+        }
+    });
+    let count = match objective {
+        Objective::Sft { tokens } => tokens,
+        Objective::Preference { pairs, .. } => pairs,
+    };
+    let sum = loss.double_value(&[0]) * count as f64;
+    let found = Tensor::run_backward(&[loss], &leaves, false, false);
+    let gradients =
+        names.zip(found).map(|(name, found)| (name, Vec::try_from(found.contiguous().view(-1)).unwrap())).collect();
+    (gradients, sum)
 }
 
+/// Of a sum of n products in f32 about √n · 2⁻²⁴ of its size is rounding, and some of them follow each other: the products
+/// here have 16 to 512 terms. libtorch's own f32 gradients are as far from the exact ones; that is shown too.
 #[test]
-fn gradients_are_libtorchs() {
+fn gradients_are_exact_up_to_rounding() {
+    let mut most = [(0.0, 0.0); 2];
     for model in MODELS {
         for objective in objectives(134) {
-            let theirs = gradient(model, objective, &[vec![0, 1, 2, 3, 4]], false, false, 1);
-            for (batches, checkpointing) in [
-                (vec![vec![0, 1, 2, 3, 4]], false),
-                (vec![vec![4, 2], vec![1], vec![0, 3]], false),
-                (vec![vec![0, 1, 2], vec![3, 4]], true),
+            let (exact, loss) = exact(model, objective);
+            let all = vec![vec![0, 1, 2, 3, 4]];
+            for (native, batches, checkpointing) in [
+                (false, all.clone(), false),
+                (true, all, false),
+                (true, vec![vec![4, 2], vec![1], vec![0, 3]], false),
+                (true, vec![vec![0, 1, 2], vec![3, 4]], true),
             ] {
-                let ours = gradient(model, objective, &batches, true, checkpointing, 2);
-                let (off, name) = farthest(&ours.0, &theirs.0);
-                let whole = whole(&ours.0, &theirs.0);
-                println!("{model}: gradients differ by {whole:.1e} in all, and by {off:.1e} of {name}");
-                assert!(whole < 5e-6 && off < 1e-5, "{model}: {whole:e} in all, {name} {off:e}");
-                assert!((ours.1.loss - theirs.1.loss).abs() < 1e-5 * theirs.1.loss.abs());
-                assert_eq!((ours.1.tokens, ours.1.pairs), (theirs.1.tokens, theirs.1.pairs));
+                let (values, sums) = gradient(model, objective, &batches, native, checkpointing, 2);
+                let (off, name, whole) = differences(&values, &exact);
+                println!("{model}, ours {native}: gradients off by {whole:.1e} in all, and by {off:.1e} of {name}");
+                let most = &mut most[usize::from(native)];
+                *most = (whole.max(most.0), off.max(most.1));
+                assert!((sums.loss - loss).abs() < 1e-5 * loss.abs(), "{model}: {} {loss}", sums.loss);
             }
         }
     }
+    println!("libtorch {:.1e} and {:.1e}, ours {:.1e} and {:.1e}", most[0].0, most[0].1, most[1].0, most[1].1);
+    assert!(most[1].0 < 4e-6 && most[1].1 < 5e-6, "{most:?}");
 }
 
 #[test]
