@@ -180,7 +180,9 @@ pub(crate) fn micro_batches(units: &[Vec<&Sequence>], limit: usize) -> Vec<Vec<u
 /// Rows above which a micro-batch takes more memory and is no faster.
 pub(crate) const LARGEST: usize = 2048;
 
-/// Micro-batches that a step is cut into for the sake of cores, at most.
+/// Micro-batches that a step is cut into for the sake of cores, at most. No more, whatever the machine has: results would
+/// depend on it; and every cut computes a shared prefix once more and adds up the gradient once more. Large steps occupy more
+/// cores all the same: they have a micro-batch for every [`LARGEST`] rows.
 const PARALLEL: usize = 8;
 
 /// Rows below which a micro-batch is not cut for the sake of cores.
