@@ -1,18 +1,34 @@
-//! `metareward doctor`: what was found on this machine and, for what is missing, what to do.
+//! `metareward doctor`: what was found on this machine and, for what is missing, what to do. Started as several processes,
+//! also what was found of the group.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use metareward_setup::{Environment, gibibytes, probe};
-use metareward_torch::libtorch_info;
+use metareward_torch::{
+    DeviceChoice, Group, TorchError,
+    group::{GroupFound, Member, Patience},
+    libtorch_info,
+};
 use serde_json::json;
 
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 
-/// Prints the findings, then the advice.
+/// How long the processes of a group wait for each other.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Prints the findings, then the advice. Of several processes only the first one prints.
 ///
 /// # Errors
-/// None: what is missing is said, not failed on.
+/// Of one process none: what is missing is said, not failed on. Of several, when they do not all find each other.
 pub fn run(json: bool) -> Result<(), Failure> {
+    let group = match Member::of_process() {
+        Ok(None) => None,
+        Ok(Some(member)) => match look(member).map_err(failed)? {
+            Some(found) => Some(found),
+            None => return Ok(()),
+        },
+        Err(error) => return Err(failed(error)),
+    };
     let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
     // A checkout is told by the file that its set-up reads.
     let checkout = here.ancestors().find(|folder| folder.join("core/setup/Cargo.toml").is_file());
@@ -32,9 +48,16 @@ pub fn run(json: bool) -> Result<(), Failure> {
             "free_disk_bytes": report.free_disk,
             "wasm_targets": targets,
             "advice": report.advice,
+            "group": group.as_ref().map(|group| json!({
+                "processes": group.processes,
+                "all_reduce_bytes": group.bytes,
+                "all_reduce_seconds": group.seconds,
+                "bytes_per_second": group.bandwidth(),
+                "faults": group.faults,
+            })),
         });
         println!("{value}");
-        return Ok(());
+        return sound(group.as_ref());
     }
     let unknown = || "unknown".to_owned();
     let line = |name: &str, value: String| println!("{name:<14} {value}");
@@ -54,6 +77,31 @@ pub fn run(json: bool) -> Result<(), Failure> {
     for rejected in &report.rejected {
         line("passed over", format!("{}: {}", rejected.folder.display(), rejected.why));
     }
+    if let Some(group) = &group {
+        line("group", format!("{} processes", group.processes.len()));
+        for process in &group.processes {
+            let threads = process.threads;
+            let visible = process.visible.as_ref().map(|visible| format!(" of CUDA_VISIBLE_DEVICES={visible}"));
+            println!(
+                "{:<14} {} on {}: {}{}, {threads} thread{}",
+                "",
+                process.rank,
+                process.host,
+                process.device,
+                visible.unwrap_or_default(),
+                if threads == 1 { "" } else { "s" },
+            );
+        }
+        line(
+            "all-reduce",
+            format!(
+                "{} MB in {:.3} s, {:.2} GB/s each way",
+                group.bytes / 1_000_000,
+                group.seconds,
+                group.bandwidth() / 1e9
+            ),
+        );
+    }
     if report.advice.is_empty() {
         println!("\nnothing is missing");
     } else {
@@ -62,5 +110,23 @@ pub fn run(json: bool) -> Result<(), Failure> {
             println!("  - {advice}");
         }
     }
-    Ok(())
+    sound(group.as_ref())
+}
+
+/// Meets the other processes; what was found, at the first one.
+fn look(member: Member) -> Result<Option<GroupFound>, TorchError> {
+    let device = DeviceChoice::Auto.resolve_for(member.local_rank)?;
+    Group::join(member, device, Patience { join: PATIENCE, tensors: PATIENCE, bytes: PATIENCE })?.look()
+}
+
+fn failed(error: TorchError) -> Failure {
+    Failure::new(Code::Machine, error)
+}
+
+/// A group with faults is printed and fails.
+fn sound(group: Option<&GroupFound>) -> Result<(), Failure> {
+    match group.map_or(&[][..], |group| &group.faults) {
+        [] => Ok(()),
+        faults => Err(Failure::new(Code::Machine, faults.join("; "))),
+    }
 }
