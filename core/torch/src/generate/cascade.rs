@@ -326,65 +326,131 @@ mod tests {
     use tch::Device;
 
     use super::{super::rounding::UNIT, *};
+    use crate::library::{Cuda, cuda};
+
+    /// A tree of runs, rows at its leaves: a root that is shared by all, two branches, single rows below them, and a span
+    /// that is being read.
+    struct Tree {
+        batch: Batch,
+        /// Keys of all runs, each counted once.
+        keys_there: usize,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+    }
+
+    impl Tree {
+        /// Queries, keys and values are random numbers that are exact in `kind`.
+        fn new(lens: &[u32], rows: u32, (kv, group, dim): (i64, i64, i64), seed: i64, kind: Kind) -> Self {
+            tch::manual_seed(seed);
+            let random =
+                |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind).to_kind(Kind::Double);
+            let part = |start: u32, len: u32| Part { start, len };
+            let (root, left, right) = (part(0, lens[0]), part(20, lens[1]), part(30, lens[2]));
+            let mut texts: Vec<(Vec<Part>, usize)> = (0..rows)
+                .map(|row| (vec![root, if row % 2 == 0 { left } else { right }, part(40 + 4 * row, 1 + row % 3)], 1))
+                .collect();
+            texts.push((vec![root, left], (lens[1] as usize).min(3)));
+            texts.push((vec![root], 1));
+            let mut batch = Batch::default();
+            for (parts, count) in &texts {
+                let slots: Vec<u32> = parts.iter().flat_map(|p| p.start..p.start + p.len).collect();
+                batch.push(&vec![0; *count], &slots, parts, true);
+            }
+            let mut distinct: Vec<Part> = texts.iter().flat_map(|(parts, _)| parts.clone()).collect();
+            distinct.sort_unstable();
+            distinct.dedup();
+            let q = random(&[batch.rows() as i64, kv * group, dim]);
+            let (keys, values) = (random(&[64, kv, dim]), random(&[64, kv, dim]));
+            let keys_there = distinct.iter().map(|part| part.len as usize).sum();
+            Tree { batch, keys_there, q, keys, values }
+        }
+
+        /// Attention of all rows, run by run and merged: [rows, heads, D].
+        fn merged(&self, device: Device, kind: Kind, flash: bool) -> Tensor {
+            let cascade = Cascade::new(&self.batch);
+            // The run that is being read is also seen in full by rows below it.
+            let read_twice = self.batch.spans.iter().map(|span| span.path_len).max().unwrap_or(0);
+            assert!(cascade.keys_read() <= self.keys_there + read_twice);
+            let mut upload = Upload::default();
+            let grouped = if flash { self.q.size()[1] / self.keys.size()[1] } else { 1 };
+            let places = cascade.upload(&mut upload, grouped);
+            let sent = upload.send(device).unwrap();
+            let there = |x: &Tensor| x.to_kind(kind).to_device(device);
+            let cascade = cascade.on_device(&places, &sent, flash).unwrap();
+            let merged = cascade.attend(&there(&self.q), &there(&self.keys), &there(&self.values)).unwrap();
+            merged.to_device(Device::Cpu).to_kind(Kind::Double)
+        }
+
+        /// For every row, how far `merged` is from attention over the whole text in f64, how many keys the row sees, and how
+        /// large the terms of a score can be in sum.
+        fn off(&self, merged: &Tensor) -> Vec<(f64, usize, f64)> {
+            let (_, heads, dim) = self.q.size3().unwrap();
+            let kv = self.keys.size()[1];
+            let mut all = Vec::new();
+            for span in &self.batch.spans {
+                for row in span.first_row..span.first_row + span.rows {
+                    let seen: Vec<i64> = self.batch.seen(span, row, None).iter().map(|s| i64::from(*s)).collect();
+                    let at = Tensor::from_slice(&seen);
+                    let pick = |pool: &Tensor| pool.index_select(0, &at).transpose(0, 1).unsqueeze(0);
+                    let one = self.q.get(row as i64).view([1, heads, 1, dim]);
+                    let (keys, values) = (pick(&self.keys), pick(&self.values));
+                    let exact = Tensor::scaled_dot_product_attention(
+                        &one,
+                        &keys,
+                        &values,
+                        None::<&Tensor>,
+                        0.0,
+                        false,
+                        None,
+                        heads > kv,
+                    );
+                    let terms = one.abs().view([kv, heads / kv, dim]).matmul(&keys.abs().get(0).transpose(1, 2));
+                    let size = terms.max().double_value(&[]) / (dim as f64).sqrt();
+                    let off = (exact.view([heads, dim]) - merged.get(row as i64)).abs().max().double_value(&[]);
+                    all.push((off, seen.len(), size));
+                }
+            }
+            all
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
-        /// A tree of runs, rows at its leaves: merging gives what attention over the whole text gives.
         #[test]
         fn merged_runs_are_attention_over_the_whole_text(
-            lens in proptest::collection::vec(1u32..7, 4), rows in 1usize..5, kv in 1i64..3, group in 1i64..4, seed in 0i64..1000,
+            lens in proptest::collection::vec(1u32..7, 3), rows in 1u32..5, kv in 1i64..3, group in 1i64..4, seed in 0i64..1000,
         ) {
-            tch::manual_seed(seed);
-            let (heads, dim, slots) = (kv * group, 8i64, 64i64);
-            let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
-            let (keys, values) = (random(&[slots, kv, dim]), random(&[slots, kv, dim]));
-            // The root is shared by all; two branches; below the first one, single rows and a span being read.
-            let part = |start: u32, len: u32| Part { start, len };
-            let (root, left, right) = (part(0, lens[0]), part(20, lens[1]), part(30, lens[2]));
-            let mut batch = Batch::default();
-            let slot = |parts: &[Part]| -> Vec<u32> { parts.iter().flat_map(|p| p.start..p.start + p.len).collect() };
-            let mut texts = Vec::new();
-            for row in 0..rows as u32 {
-                let own = part(40 + 4 * row, 1 + row % 3);
-                texts.push((vec![root, if row % 2 == 0 { left } else { right }, own], 1));
+            let dim = 8;
+            let tree = Tree::new(&lens, rows, (kv, group, dim), seed, Kind::Float);
+            let largest = tree.values.abs().max().double_value(&[]);
+            for (row, (off, keys, size)) in tree.off(&tree.merged(Device::Cpu, Kind::Float, false)).into_iter().enumerate() {
+                // A score is off by `dim` + 1 units of the sum of its terms' sizes, which is `size` at most, and what is
+                // made of scores (the log-sum-exp of a run and that of the runs, each twice) by as much and by its own
+                // rounding; each of the two sums over all keys adds a unit for every key.
+                let units = 4.0 * ((dim as f64 + 1.0) * size + size + 4.0) + 4.0 * keys as f64;
+                prop_assert!(off <= UNIT * units * largest, "row {}: {}", row, off);
             }
-            texts.push((vec![root, left], (lens[1] as usize).min(3)));
-            texts.push((vec![root], 1));
-            for (parts, count) in &texts {
-                batch.push(&vec![0; *count], &slot(parts), parts, true);
-            }
-            let q = random(&[batch.rows() as i64, heads, dim]);
-            let cascade = Cascade::new(&batch);
-            let mut distinct: Vec<Part> = texts.iter().flat_map(|(parts, _)| parts.clone()).collect();
-            distinct.sort_unstable();
-            distinct.dedup();
-            let all: usize = distinct.iter().map(|part| part.len as usize).sum();
-            // The run that is being read is also seen in full by rows below it.
-            prop_assert!(cascade.keys_read() <= all + lens[1] as usize);
-            let mut upload = Upload::default();
-            let places = cascade.upload(&mut upload, 1);
-            let sent = upload.send(Device::Cpu).unwrap();
-            let merged = cascade.on_device(&places, &sent, false).unwrap().attend(&q, &keys, &values).unwrap();
-            for span in &batch.spans {
-                for row in span.first_row..span.first_row + span.rows {
-                    let seen: Vec<i64> = batch.seen(span, row, None).iter().map(|s| i64::from(*s)).collect();
-                    let at = Tensor::from_slice(&seen);
-                    let double = |x: Tensor| x.to_kind(Kind::Double);
-                    let pick = |pool: &Tensor| double(pool.index_select(0, &at).transpose(0, 1).unsqueeze(0));
-                    let one = double(q.get(row as i64).view([1, heads, 1, dim]));
-                    let exact = Tensor::scaled_dot_product_attention(
-                        &one, &pick(&keys), &pick(&values), None::<&Tensor>, 0.0, false, None, group > 1,
-                    );
-                    let difference = (exact.view([heads, dim]) - merged.get(row as i64)).abs().max().double_value(&[]);
-                    // A score is off by `dim` + 1 units of the sum of its terms' sizes, which is `size` at most, and what is
-                    // made of scores (the log-sum-exp of a run and that of the runs, each twice) by as much and by its own
-                    // rounding; each of the two sums over all keys adds a unit for every key.
-                    let terms = one.abs().view([kv, group, dim]).matmul(&pick(&keys.abs()).get(0).transpose(1, 2));
-                    let size = terms.max().double_value(&[]) / (dim as f64).sqrt();
-                    let units = 4.0 * ((dim as f64 + 1.0) * size + size + 4.0) + 4.0 * seen.len() as f64;
-                    let most = UNIT * units * values.abs().max().double_value(&[]);
-                    prop_assert!(difference <= most, "row {}: {} of {}", row, difference, most);
+        }
+    }
+
+    #[test]
+    fn flash_attention_is_attention_up_to_its_rounding() {
+        match cuda() {
+            Cuda::Ready { devices } if *devices > 0 => {}
+            other => return println!("skipped: no GPU can be used: {other}"),
+        }
+        for (seed, kv, group, dim) in [(1, 2, 1, 64), (2, 2, 4, 128), (3, 1, 3, 64), (4, 8, 4, 128)] {
+            for lens in [[1, 1, 1], [6, 3, 5], [19, 9, 10]] {
+                let tree = Tree::new(&lens, 5, (kv, group, dim), seed, Kind::BFloat16);
+                let largest = tree.values.abs().max().double_value(&[]);
+                let merged = tree.merged(Device::Cuda(0), Kind::BFloat16, true);
+                for (row, (off, _, size)) in tree.off(&merged).into_iter().enumerate() {
+                    // In bf16, whose unit is 2⁻⁹, are the weights of a run, its output, and what is merged; the scores and
+                    // their sums are in f32.
+                    let most = (3.0 / 512.0 + 4.0 * UNIT * (dim as f64 + 1.0) * size) * largest;
+                    assert!(off <= most, "{kv} key heads, {group} queries each, {lens:?}, row {row}: {off} of {most}");
                 }
             }
         }

@@ -252,10 +252,20 @@ mod tests {
         },
         *,
     };
+    use crate::library::{Cuda, cuda};
 
-    /// The tokens of the CPU's sampler, but where a random number falls on the very border between two tokens.
+    /// On libtorch's tensors on the CPU, and on a GPU where there is one.
     #[test]
     fn the_device_draws_what_the_cpu_draws() {
+        draws_what_the_cpu_draws(Device::Cpu);
+        match cuda() {
+            Cuda::Ready { devices } if *devices > 0 => draws_what_the_cpu_draws(Device::Cuda(0)),
+            other => println!("skipped on a GPU: none can be used: {other}"),
+        }
+    }
+
+    /// The tokens of the CPU's sampler, but where a random number falls on the very border between two tokens.
+    fn draws_what_the_cpu_draws(device: Device) {
         tch::manual_seed(5);
         let vocabulary = 3000i64;
         let sampling = |temperature, top_k, top_p, min_p| Sampling {
@@ -294,7 +304,7 @@ mod tests {
             }
             for candidates in [CANDIDATES, 16, vocabulary] {
                 let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-                draw_from(&logits, &wanted, &mut ours, candidates).unwrap();
+                draw_from(&logits.to_device(device), &wanted, &mut ours, candidates).unwrap();
                 let row = |output: usize| &flat[output * vocabulary as usize..][..vocabulary as usize];
                 Drawer::default().draw(Level::detect(), row, &wanted, &mut theirs).unwrap();
                 assert_eq!(ours.len(), theirs.len());
