@@ -1,14 +1,14 @@
 //! The engine in this process: libtorch, with the settings of a config or of a command line.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use metareward_api::EngineError;
-use metareward_runtime::{EngineSection, TrainSection};
+use metareward_runtime::{EngineSection, GroupTraining, TrainSection};
 use metareward_torch::{
-    DeviceChoice, Precision, TorchError,
+    DeviceChoice, Group, Precision, TorchError,
     config::ModelConfig,
     generate::{EngineConfig, TorchGenerator},
-    train::{Load, Memory, TorchTrainer, TrainerOptions, training_memory},
+    train::{Forms, Load, Memory, Sharding, TorchTrainer, TrainerOptions, training_memory},
 };
 
 use crate::{
@@ -26,6 +26,8 @@ pub struct Settings {
     threads: u32,
     batch_rows: u32,
     cache_bytes: u64,
+    /// How several processes train.
+    pub training: GroupTraining,
 }
 
 impl Settings {
@@ -36,7 +38,14 @@ impl Settings {
     pub fn of_device(args: &DeviceArgs) -> Result<Self, Failure> {
         let device = args.device.parse().map_err(torch_failure)?;
         let threads = u32::try_from(args.threads).unwrap_or(u32::MAX);
-        Ok(Self { device, dtype: dtype(&args.dtype)?, threads, batch_rows: 0, cache_bytes: 0 })
+        Ok(Self {
+            device,
+            dtype: dtype(&args.dtype)?,
+            threads,
+            batch_rows: 0,
+            cache_bytes: 0,
+            training: GroupTraining::default(),
+        })
     }
 
     /// Settings of a config.
@@ -50,7 +59,28 @@ impl Settings {
             threads: section.threads,
             batch_rows: section.batch_rows,
             cache_bytes: section.cache_bytes,
+            training: section.training,
         })
+    }
+
+    /// The same for one of several processes of this host: each has a GPU of its own.
+    ///
+    /// # Errors
+    /// When there are fewer GPUs than processes.
+    pub fn on_rank(&mut self, local_rank: usize) -> Result<(), Failure> {
+        self.device = match self.device.resolve_for(local_rank).map_err(torch_failure)? {
+            tch::Device::Cuda(index) => DeviceChoice::Cuda(index),
+            _ => DeviceChoice::Cpu,
+        };
+        Ok(())
+    }
+
+    /// The same beside other processes of this host: without a number of threads in the config they share its cores.
+    pub fn shared_by(&mut self, processes: usize) {
+        if self.threads == 0 && processes > 1 {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            self.threads = u32::try_from((cores / processes).max(1)).unwrap_or(u32::MAX);
+        }
     }
 
     /// The number format in which the model in `folder` is computed.
@@ -98,11 +128,17 @@ impl Settings {
         let load = Load {
             precision,
             native: on_cpu && precision == Precision::F32,
+            gpu: !on_cpu,
             step_tokens,
             predicting: step_tokens / 2,
             micro_batch_tokens: section.micro_batch_tokens,
             workers: if on_cpu { threads } else { 1 },
             checkpointing: section.activation_checkpointing,
+            forms: Forms {
+                weights: section.weights,
+                optimizer_state: section.optimizer_state,
+                gradients: section.gradients,
+            },
         };
         Ok(training_memory(&ModelConfig::read(folder).map_err(torch_failure)?, &load))
     }
@@ -112,12 +148,30 @@ impl Settings {
     /// # Errors
     /// When a GPU was asked for and there is none.
     pub fn trainer(&self, folder: &Path) -> Result<TorchTrainer, Failure> {
-        Ok(TorchTrainer::new(TrainerOptions {
+        self.trainer_in(folder, None)
+    }
+
+    /// A trainer; in a group, one of several that train together.
+    ///
+    /// # Errors
+    /// When a GPU was asked for and there is none.
+    pub fn trainer_in(&self, folder: &Path, group: Option<Arc<Group>>) -> Result<TorchTrainer, Failure> {
+        let options = TrainerOptions {
             device: self.device,
             precision: self.precision(folder)?,
             threads: self.threads,
+            sharding: match self.training {
+                GroupTraining::DataParallel | GroupTraining::Alone => Sharding::None,
+                GroupTraining::Optimizer => Sharding::Optimizer,
+                GroupTraining::Gradients => Sharding::Gradients,
+                GroupTraining::Parameters => Sharding::Parameters,
+            },
             ..TrainerOptions::default()
-        }))
+        };
+        Ok(match group {
+            None => TorchTrainer::new(options),
+            Some(group) => TorchTrainer::in_group(options, group),
+        })
     }
 }
 

@@ -19,6 +19,14 @@ pub enum Code {
     Interrupted = 130,
 }
 
+impl Code {
+    /// The code that another process of the group ended with.
+    pub fn of(code: u8) -> Self {
+        let known = [Code::Run, Code::Input, Code::Plugin, Code::Machine, Code::Interrupted];
+        known.into_iter().find(|known| *known as u8 == code).unwrap_or(Code::Bug)
+    }
+}
+
 /// An error on its way out of the process.
 #[derive(Debug)]
 pub struct Failure {

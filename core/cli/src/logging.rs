@@ -4,11 +4,22 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use indicatif::MultiProgress;
+use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on errors alone are shown: another process of the group says the rest.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
 
 /// Handle to the log's outputs.
 #[derive(Clone, Debug)]
@@ -52,6 +63,25 @@ impl Logs {
 #[derive(Clone)]
 struct BarWriter(MultiProgress);
 
+/// Where a line for people goes.
+enum Line {
+    Shown(BarWriter),
+    Dropped(io::Sink),
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Line::Shown(writer) => writer.write(bytes),
+            Line::Dropped(sink) => sink.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 impl Write for BarWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.suspend(|| io::stderr().write_all(bytes))?;
@@ -64,10 +94,17 @@ impl Write for BarWriter {
 }
 
 impl<'a> MakeWriter<'a> for BarWriter {
-    type Writer = Self;
+    type Writer = Line;
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+    fn make_writer(&'a self) -> Line {
+        Line::Shown(self.clone())
+    }
+
+    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Line {
+        if QUIET.load(Ordering::Relaxed) && *of.level() != Level::ERROR {
+            return Line::Dropped(io::sink());
+        }
+        self.make_writer()
     }
 }
 

@@ -12,6 +12,8 @@ mod logging;
 mod model;
 mod plugins;
 mod progress;
+mod ranks;
+mod servers;
 
 use std::{panic, process::ExitCode};
 
@@ -72,6 +74,7 @@ fn run(cli: &Cli, logs: &Logs) -> Result<ExitCode, Failure> {
         Command::Run(args) => commands::run::run(args, cli.json, logs),
         Command::Sweep(args) => commands::sweep::run(args, cli.json, logs),
         Command::Plan(args) => commands::plan::run(args, cli.json),
+        Command::Bench(args) => commands::bench::run(args, cli.json),
         Command::Generate(args) => commands::generate::run(args, cli.json),
         Command::Logprobs(args) => commands::logprobs::run(args, cli.json),
         Command::Tokens(args) => commands::tokens::run(args, cli.json),

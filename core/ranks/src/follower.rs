@@ -1,13 +1,12 @@
 //! The ranks after 0: they do what rank 0 wants until it ends.
 
 use metareward_api::{
-    EngineError, Example, GenerationRequest, Generator, Guides, Occasion, Optimizer, Progress, StepMetrics, TrainData,
-    TrainJob, Trainer, Watch,
+    EngineError, Example, GenerationRequest, Generator, Guides, Occasion, Optimizer, PreferenceData, PreferenceExample,
+    Progress, SftData, StepMetrics, TrainData, TrainJob, Trainer, Watch,
 };
 
 use crate::{
     Exchange, RanksError,
-    data::Held,
     message::{Command, Guided, Job, broadcast, gather, scatter},
     rounds::{Work, beside},
 };
@@ -91,9 +90,8 @@ impl Follower<'_> {
                 gather(exchange, &outcome)?;
             }
             Command::Train(job) => {
-                let Some(held) = Held::receive(exchange, job.preference, job.length)? else { return Ok(()) };
                 let (outcome, _) =
-                    beside(exchange, Work::Lockstep, watch, |watch| train(*trainer, *plugins, *job, &held, watch))?;
+                    beside(exchange, Work::Lockstep, watch, |watch| train(*trainer, *plugins, *job, watch))?;
                 match outcome {
                     Ok(()) | Err(EngineError::Stopped) => {}
                     // Rank 0 knows it from the rounds, and may wait for this rank in vain until it is gone.
@@ -123,16 +121,10 @@ fn guiding(
     })
 }
 
-fn train(
-    trainer: &mut dyn Trainer,
-    plugins: &dyn Plugins,
-    job: Job,
-    held: &Held,
-    watch: &dyn Watch,
-) -> Result<(), EngineError> {
-    let data = match held {
-        Held::Sft(data) => TrainData::Sft(data),
-        Held::Preference(data) => TrainData::Preference { data, optimizer: plugins.optimizer(job.iteration)? },
+fn train(trainer: &mut dyn Trainer, plugins: &dyn Plugins, job: Job, watch: &dyn Watch) -> Result<(), EngineError> {
+    let data = match job.preference {
+        false => TrainData::Sft(&Elsewhere),
+        true => TrainData::Preference { data: &Elsewhere, optimizer: plugins.optimizer(job.iteration)? },
     };
     let job = TrainJob {
         model: job.model,
@@ -140,11 +132,34 @@ fn train(
         fingerprint: job.fingerprint,
         iteration: job.iteration,
         data,
-        epochs: job.epochs,
-        validation: job.validation,
+        epochs: Vec::new(),
+        validation: Vec::new(),
         settings: job.settings,
     };
     trainer.train(&job, watch).map(|_| ())
+}
+
+/// Examples that rank 0 has.
+struct Elsewhere;
+
+impl SftData for Elsewhere {
+    fn len(&self) -> u32 {
+        0
+    }
+
+    fn example(&self, index: u32) -> Result<Example, EngineError> {
+        Err(EngineError::Machine(format!("example {index} is rank 0's: this is a bug")))
+    }
+}
+
+impl PreferenceData for Elsewhere {
+    fn len(&self) -> u32 {
+        0
+    }
+
+    fn pair(&self, index: u32) -> Result<PreferenceExample, EngineError> {
+        Err(EngineError::Machine(format!("pair {index} is rank 0's: this is a bug")))
+    }
 }
 
 /// Watches nothing but the wish to stop.

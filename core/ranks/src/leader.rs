@@ -8,7 +8,7 @@ use metareward_api::{
 };
 
 use crate::{
-    Exchange, Piece, RanksError, data,
+    Exchange, Piece, RanksError,
     error::{of_rank, together},
     message::{Command, Guided, Job, broadcast, gather, scatter},
     rounds::{Work, beside},
@@ -25,7 +25,8 @@ pub struct Leader<'x> {
 pub enum Training {
     /// Rank 0 alone; the others wait.
     Alone,
-    /// All, with trainers that know of each other and work in lockstep.
+    /// All, in lockstep, with trainers that know of each other: rank 0's gives the others what they need of the data, and
+    /// the others are called with a job that has none.
     Together,
 }
 
@@ -185,23 +186,15 @@ impl Trainer for LeadingTrainer<'_, '_> {
         if self.training == Training::Alone {
             return self.own.train(job, watch);
         }
-        let (preference, length) = match job.data {
-            TrainData::Sft(data) => (false, data.len()),
-            TrainData::Preference { data, .. } => (true, data.len()),
-        };
         let message = Job {
             model: absolute(&job.model)?,
             folder: absolute(&job.folder)?,
             fingerprint: job.fingerprint.clone(),
             iteration: job.iteration,
-            preference,
-            length,
-            epochs: job.epochs.clone(),
-            validation: job.validation.clone(),
+            preference: matches!(job.data, TrainData::Preference { .. }),
             settings: job.settings.clone(),
         };
         broadcast(self.exchange, Some(&Command::Train(Box::new(message))))?;
-        data::send(self.exchange, &job.data)?;
         let (outcome, failed) = beside(self.exchange, Work::Lockstep, watch, |watch| self.own.train(job, watch))?;
         // Where another rank failed, rank 0 lost it, and says what it failed of.
         match (outcome, failed) {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use metareward_api::{EngineError, Example, Occasion, PreferenceExample, Progress, TrainSettings};
+use metareward_api::{EngineError, Occasion, Progress, TrainSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Exchange, RanksError};
@@ -18,7 +18,7 @@ pub(crate) enum Command {
     Generate(Guided),
     /// Measure log-probabilities; each rank's examples follow.
     Measure { folder: PathBuf, max_length: u32 },
-    /// Train together; the examples follow in [`Block`]s.
+    /// Train together.
     Train(Box<Job>),
     /// End, with this exit code.
     End(u8),
@@ -34,7 +34,7 @@ pub(crate) struct Guided {
     pub complete: bool,
 }
 
-/// A training job without its examples.
+/// A training job without its examples and their order, which rank 0's trainer shares out itself.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Job {
     pub model: PathBuf,
@@ -43,21 +43,7 @@ pub(crate) struct Job {
     pub iteration: u32,
     /// Preference pairs; else examples for supervised fine-tuning.
     pub preference: bool,
-    /// Number of examples.
-    pub length: u32,
-    pub epochs: Vec<Vec<Vec<u32>>>,
-    pub validation: Vec<u32>,
     pub settings: TrainSettings,
-}
-
-/// Some of a job's examples, in order.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Block {
-    Sft(Vec<Example>),
-    Preference(Vec<PreferenceExample>),
-    /// Rank 0 cannot read one; there is no training.
-    GivenUp,
 }
 
 /// How a rank is doing.

@@ -1,6 +1,6 @@
 //! `metareward sweep`: a grid of settings, each with several seeds, and one comparison at the end.
 
-use std::{fs, path::PathBuf};
+use std::{cell::OnceCell, fs, path::PathBuf};
 
 use metareward_report::{ReportError, SweepCell, SweepComparison};
 use metareward_runtime::{Ended, Grid, Place, RunReader, Stage, Sweep, SweepFolder, SweepPlan};
@@ -12,6 +12,7 @@ use crate::{
     experiment,
     failure::{Code, Failure},
     logging::Logs,
+    ranks::Ranks,
 };
 
 /// Prints the plan, runs what is missing, and compares what is there.
@@ -20,10 +21,25 @@ use crate::{
 /// A grid or a cell that cannot be, before anything is computed; at the end when a run failed, whose message was
 /// printed when it did; a stop.
 pub fn run(args: &SweepArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
+    let sweep = OnceCell::new();
+    run::in_group(|ranks| lead(args, json, logs, ranks), &|index| {
+        // Made once, when rank 0 has found nothing wrong with it.
+        let sweep: &Result<Sweep, Failure> = sweep.get_or_init(|| open(args));
+        let sweep = sweep.as_ref().map_err(|failure| Failure::new(failure.code, &failure.sentence))?;
+        let run = sweep.runs.get(index).ok_or_else(|| Failure::new(Code::Bug, "there is no such run"))?;
+        sweep.experiment(run, metareward_builtin::registry).map_err(experiment::failure)
+    })
+}
+
+fn open(args: &SweepArgs) -> Result<Sweep, Failure> {
     let grid = Grid::parse(&args.grid).map_err(experiment::failure)?;
     let layers = experiment::layers(&args.experiment)?;
+    Sweep::open(&layers, &grid, args.seeds, metareward_builtin::registry).map_err(experiment::failure)
+}
+
+fn lead(args: &SweepArgs, json: bool, logs: &Logs, ranks: Option<&Ranks>) -> Result<(), Failure> {
     let registry = metareward_builtin::registry;
-    let sweep = Sweep::open(&layers, &grid, args.seeds, registry).map_err(experiment::failure)?;
+    let sweep = open(args)?;
     let path = args.folder.clone().unwrap_or_else(|| args.runs.join(format!("{}-sweep", sweep.name)));
     let plan = sweep.plan(&path, registry).map_err(experiment::failure)?;
     show_plan(&plan, &path, json);
@@ -40,11 +56,19 @@ pub fn run(args: &SweepArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
         let value = json!({ "event": "sweep-run", "run": name, "number": index + 1, "of": count });
         say(value, &format!("\nrun {} of {count}: {name}", index + 1));
     };
+    let mut lost = None;
     let ended = sweep
         .run(&folder, registry, &mut tell, &mut |experiment, run, path, share| {
-            let work = run::Work { folder: path.to_owned(), share, accept_changed_plugins: false };
+            let index = sweep.runs.iter().position(|other| other == run).unwrap_or_default();
+            let ranks = ranks.map(|ranks| (ranks, index));
+            let work = run::Work { folder: path.to_owned(), share, accept_changed_plugins: false, ranks };
             match run::work(experiment, work, json, logs) {
                 Ok(()) => Ended::Done,
+                Err(failure) if ranks.is_some_and(|(ranks, _)| ranks.lost()) => {
+                    // No other run can begin either.
+                    lost = Some(failure);
+                    Ended::Stopped
+                }
                 Err(failure) if failure.code == Code::Interrupted => Ended::Stopped,
                 Err(failure) => {
                     let value = json!({ "event": "sweep-run-failed", "run": run.folder, "error": failure.sentence });
@@ -54,6 +78,9 @@ pub fn run(args: &SweepArgs, json: bool, logs: &Logs) -> Result<(), Failure> {
             }
         })
         .map_err(experiment::failure)?;
+    if let Some(failure) = lost {
+        return Err(failure);
+    }
     if ended.contains(&Ended::Stopped) {
         let done = ended.iter().filter(|ended| matches!(ended, Ended::Done | Ended::Kept)).count();
         return Err(Failure::new(Code::Interrupted, format!("stopped; {done} of {count} runs are finished"))
