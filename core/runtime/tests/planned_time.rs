@@ -67,8 +67,8 @@ fn figures(model: ModelShape) -> EngineFigures {
     let drawn = |reading: f64, writing: f64| Drawn {
         answers: 1024,
         prompt_tokens: 500.0,
-        tokens_read: 1,
-        tokens_written: 1,
+        tokens_read: 300_000,
+        tokens_written: 400_000,
         reading: one(reading),
         writing: one(writing),
         overall: one(writing),

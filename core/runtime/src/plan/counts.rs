@@ -86,20 +86,23 @@ impl Counter<'_> {
             prompts,
         });
         self.judging(&place, set, prompts, (k, f64::from(players)), lengths.response);
-        let (mut pairs, mut read) = (0.0, 0.0);
-        if *config.at(&config.actor.pairs, t)? {
-            pairs += prompts;
-            read += prompts * 2.0 * (lengths.prompt + lengths.response);
-        }
-        if *config.at(&config.meta_judge.pairs, t)? {
+        let of_actor = 2.0 * (lengths.prompt + lengths.response);
+        let of_judge = 2.0 * (lengths.judge.tokens + lengths.response + lengths.judgment);
+        let actors = if *config.at(&config.actor.pairs, t)? { prompts } else { 0.0 };
+        let judges = if *config.at(&config.meta_judge.pairs, t)? {
             self.verdicts(&place, set, prompts, players)?;
-            pairs += prompts;
-            read += prompts * 2.0 * (lengths.judge.tokens + lengths.response + lengths.judgment);
-        }
+            prompts
+        } else {
+            0.0
+        };
+        let (pairs, read) = (actors + judges, actors * of_actor + judges * of_judge);
         self.add(&place, Stage::Pairs, [pairs, 0.0, 0.0, read * 4.0], Load::default());
         let sequence = if pairs > 0.0 { read / (2.0 * pairs) } else { 0.0 };
         let load = Load { sequence, ..Load::default() };
         self.add(&place, Stage::Reference, [2.0 * pairs, read, 0.0, pairs * 120.0], load);
+        let batch = f64::from(*config.at(&config.train.batch_size, t)?);
+        let trained = in_an_epoch(actors, judges, *config.at(&config.pairs.judge_share, t)?, batch);
+        let (pairs, read) = (actors + trained, actors * of_actor + trained * of_judge);
         self.training(&place, &config.train, t, (pairs, 2.0), read);
         Ok(())
     }
@@ -228,6 +231,15 @@ impl Counter<'_> {
             load,
         });
     }
+}
+
+/// Judge pairs that an epoch has room for beside so many actor pairs, as batches are laid out (`batches.rs`).
+fn in_an_epoch(actors: f64, judges: f64, share: f64, batch: f64) -> f64 {
+    if share >= 1.0 || actors == 0.0 {
+        return judges;
+    }
+    let room = (share * batch).floor();
+    ((actors / (batch - room).max(1.0)).ceil() * room).min(judges)
 }
 
 /// A record's text at four bytes a token, and its other fields.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, StageCost};
-use crate::{ModelShape, Stage, error::Bytes};
+use crate::{ModelShape, Stage, TrainSection, error::Bytes};
 
 /// Bytes for keys and values on a CPU where nothing is stated: what the engine takes at most.
 pub(super) const CPU_CACHE: u64 = 2 << 30;
@@ -96,6 +96,16 @@ impl StateBytes {
         match bf16 {
             true => Self { weights: 2.0, gradient: 4.0, optimizer: 12.0 },
             false => Self { weights: 4.0, gradient: 4.0, optimizer: 8.0 },
+        }
+    }
+
+    /// What a training section says.
+    pub fn of(section: &TrainSection, bf16: bool) -> Self {
+        let weights = if bf16 { 2.0 } else { 4.0 };
+        Self {
+            weights,
+            gradient: section.gradients.bytes(),
+            optimizer: section.weights.bytes(bf16) - weights + section.optimizer_state.bytes(),
         }
     }
 

@@ -159,11 +159,13 @@ pub(crate) fn plan(
         assumptions.push("adapters and their optimizer state are small beside the weights".into());
         StateBytes { weights: width as f64, gradient: 0.0, optimizer: 0.0 }
     } else {
-        let state = StateBytes::full(half);
+        let state = StateBytes::of(&config.train, half);
         assumptions.push(format!(
-            "training holds weights, gradients and AdamW's two moments in 32 bits, and in bf16 a copy to compute with: {} \
-             bytes a parameter",
-            state.total()
+            "training holds {} bytes a parameter: {} of weights, {} of gradient, {} of AdamW's moments and weights kept beside",
+            state.total(),
+            state.weights,
+            state.gradient,
+            state.optimizer
         ));
         state
     };

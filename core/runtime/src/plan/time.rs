@@ -299,7 +299,12 @@ impl Predictor<'_> {
         };
         let (scale, other) = self.scale(figures);
         let units = self.gpus / f64::from(figures.gpus.max(1));
-        let reading = cost.tokens_read as f64 / (drawn.reading.median * scale * units).max(f64::MIN_POSITIVE);
+        // Conversations can have more in common than templates say: equal judgments, equal beginnings. What was measured of
+        // that, in proportion to their length, is no less true of the run.
+        let before = cost.load.context - cost.tokens_written as f64 / cost.calls.max(1) as f64 / 2.0;
+        let each = drawn.tokens_read as f64 / drawn.answers.max(1) as f64 * before / drawn.prompt_tokens.max(1.0);
+        let read = (cost.tokens_read as f64).min(cost.calls as f64 * each);
+        let reading = read / (drawn.reading.median * scale * units).max(f64::MIN_POSITIVE);
         // Fewer answers at once than were measured are written no faster one by one. A CPU is busy with few.
         let share = match figures.device.to_lowercase().contains("cpu") {
             true => 1.0,
