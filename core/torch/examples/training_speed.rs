@@ -2,22 +2,26 @@
 //!
 //! ```text
 //! cargo run --release -p metareward-torch --example training_speed -- MODEL PAIRS.jsonl [epochs=1] [batch=32] \
-//!     [micro=8192] [threads=2] [max_length=1024] [checkpointing] [libtorch]
+//!     [micro=8192] [threads=2] [max_length=1024] [checkpointing] [libtorch] [device=cpu] [dtype=f32] \
+//!     [weights=masters] [state=f32] [gradients=f32] [sequence=1024]
 //! ```
 //!
 //! A line of PAIRS has `prompt`, `chosen` and `rejected`. Prints one line of JSON: seconds of both parts, tokens (prompts
-//! and completions of all sequences, each time that they are trained on), peak memory, loss.
+//! and completions of all sequences, each time that they are trained on), peak memory, loss. On a GPU also the memory that is
+//! in use there after a step, and what `plan` would have said of sequences of `sequence` tokens.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Mutex, time::Instant};
 
 use metareward_api::{
-    EngineError, Example, GradientSum, Kind, LearningRateSchedule, Message, Optimizer, OptimizerState, PairLogProbs,
-    Plugin, PluginError, PluginInfo, PreferenceData, PreferenceExample, PreferenceLoss, Progress, StepMetrics,
-    TrainData, TrainJob, TrainSettings, Trainer, Watch, WeightUpdates,
+    EngineError, Example, Kind, LearningRateSchedule, Message, Optimizer, PairLogProbs, Plugin, PluginError,
+    PluginInfo, PreferenceData, PreferenceExample, PreferenceLoss, Progress, StepMetrics, TrainData, TrainJob,
+    TrainSettings, Trainer, Watch,
 };
 use metareward_torch::{
-    DeviceChoice,
-    train::{TorchTrainer, TrainerOptions},
+    DeviceChoice, Precision,
+    config::ModelConfig,
+    library::device_memory,
+    train::{Forms, Load, TorchTrainer, TrainerOptions, training_memory},
 };
 
 struct Pairs(Vec<PreferenceExample>);
@@ -69,19 +73,27 @@ impl Optimizer for Dpo {
     }
 }
 
-#[derive(Default)]
-struct Losses(Mutex<Vec<f64>>, Mutex<u64>);
+struct Losses {
+    losses: Mutex<Vec<f64>>,
+    tokens: Mutex<u64>,
+    device: tch::Device,
+    /// Most bytes of the GPU in use after a step; libtorch keeps what it once took.
+    used: Mutex<u64>,
+}
 
 impl Watch for Losses {
     fn progress(&self, progress: Progress) {
-        if let Ok(mut tokens) = self.1.lock() {
+        if let Ok(mut tokens) = self.tokens.lock() {
             *tokens = progress.tokens;
         }
     }
 
     fn step(&self, metrics: &StepMetrics, _: f64) {
-        if let Ok(mut losses) = self.0.lock() {
+        if let Ok(mut losses) = self.losses.lock() {
             losses.push(metrics.loss);
+        }
+        if let (Some(memory), Ok(mut used)) = (device_memory(self.device), self.used.lock()) {
+            *used = used.max(memory.total - memory.free);
         }
     }
 
@@ -115,7 +127,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         found.and_then(|value| value.parse().ok()).unwrap_or(default)
     };
     let is = |name: &str| arguments.iter().any(|argument| argument == name);
+    let word = |name: &str, default: &str| {
+        let found = arguments.iter().find_map(|argument| argument.strip_prefix(&format!("{name}=")));
+        found.unwrap_or(default).to_owned()
+    };
+    let named = |name: &str, default: &str| serde_json::Value::String(word(name, default));
+    let device: DeviceChoice = word("device", "cpu").parse()?;
+    let precision = match word("dtype", "f32").as_str() {
+        "bf16" => Precision::Bf16,
+        _ => Precision::F32,
+    };
+    let forms = Forms {
+        weights: serde_json::from_value(named("weights", "masters"))?,
+        optimizer_state: serde_json::from_value(named("state", "f32"))?,
+        gradients: serde_json::from_value(named("gradients", "f32"))?,
+    };
     let model = PathBuf::from(model);
+    let config = ModelConfig::read(&model)?;
     let mut records = Vec::new();
     for (index, line) in fs::read_to_string(pairs)?.lines().enumerate() {
         let line: serde_json::Value = serde_json::from_str(line)?;
@@ -132,12 +160,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let max_length = number("max_length", 1024);
     let mut trainer = TorchTrainer::new(TrainerOptions {
-        device: DeviceChoice::Cpu,
+        device,
+        precision,
         threads: number("threads", 2),
         kernels: !is("libtorch"),
         ..TrainerOptions::default()
     });
-    let watch = Losses::default();
+    let device = device.resolve()?;
+    let watch = Losses { losses: Mutex::default(), tokens: Mutex::default(), device, used: Mutex::default() };
 
     let (started, processor_before) = (Instant::now(), processor());
     let examples: Vec<Example> = records
@@ -184,23 +214,40 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             activation_checkpointing: is("checkpointing"),
             lora: None,
             save_steps: 0,
-            weights: WeightUpdates::default(),
-            optimizer_state: OptimizerState::default(),
-            gradients: GradientSum::default(),
+            weights: forms.weights,
+            optimizer_state: forms.optimizer_state,
+            gradients: forms.gradients,
         },
     };
     let started = Instant::now();
     trainer.train(&job, &watch)?;
     let training_seconds = started.elapsed().as_secs_f64();
     fs::remove_dir_all(folder)?;
-    let losses = watch.0.lock().map_err(|_| "a thread panicked")?;
-    let tokens = *watch.1.lock().map_err(|_| "a thread panicked")?;
+    let losses = watch.losses.lock().map_err(|_| "a thread panicked")?;
+    let tokens = *watch.tokens.lock().map_err(|_| "a thread panicked")?;
+    let used = *watch.used.lock().map_err(|_| "a thread panicked")?;
+    let sequences = 2 * u64::from(batch);
+    let predicted = training_memory(
+        &config,
+        &Load {
+            precision,
+            forms,
+            native: device == tch::Device::Cpu && precision == Precision::F32 && !is("libtorch"),
+            gpu: device != tch::Device::Cpu,
+            step_tokens: sequences * u64::from(number("sequence", max_length)),
+            predicting: sequences * u64::from(number("sequence", max_length)) / 2,
+            micro_batch_tokens: number("micro", 8192),
+            workers: if device == tch::Device::Cpu { u64::from(number("threads", 2)) } else { 1 },
+            checkpointing: is("checkpointing"),
+        },
+    );
     println!(
         "{}",
         serde_json::json!({
             "reference_seconds": reference_seconds, "training_seconds": training_seconds, "tokens": tokens,
             "tokens_per_second": tokens as f64 / training_seconds, "processor_seconds": processor() - processor_before,
-            "peak_bytes": peak(), "first_loss": losses.first(), "last_loss": losses.last(),
+            "peak_bytes": peak(), "device_bytes": used, "predicted_state_bytes": predicted.state,
+            "predicted_bytes": predicted.total(), "first_loss": losses.first(), "last_loss": losses.last(),
         })
     );
     Ok(())

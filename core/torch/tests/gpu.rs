@@ -8,8 +8,8 @@ mod train_support;
 use std::path::{Path, PathBuf};
 
 use metareward_api::{
-    Example, GenerationDraw, GenerationRequest, Generator, Guides, Message, Sampling, TrainData, TrainJob,
-    TrainSettings, Trainer,
+    Example, GenerationDraw, GenerationRequest, Generator, GradientSum, Guides, Message, OptimizerState, Sampling,
+    TrainData, TrainJob, TrainSettings, Trainer, WeightUpdates,
 };
 use metareward_torch::{
     DeviceChoice, Precision,
@@ -106,6 +106,42 @@ fn log_probabilities_and_training_are_the_cpus_up_to_rounding() {
                 cpu.train_loss,
                 gpu.train_loss
             );
+        }
+    }
+}
+
+/// bf16 training in every form of weights, moments and gradients: the loss goes as on the CPU, up to what products in bf16
+/// differ by.
+#[test]
+fn small_number_formats_train_as_on_the_cpu() {
+    if !gpu() {
+        return;
+    }
+    let data = Examples(examples());
+    for (weights, optimizer_state, gradients) in [
+        (WeightUpdates::Masters, OptimizerState::F32, GradientSum::F32),
+        (WeightUpdates::Compensated, OptimizerState::EightBit, GradientSum::Bf16),
+        (WeightUpdates::Stochastic, OptimizerState::Bf16, GradientSum::Bf16),
+        (WeightUpdates::Nearest, OptimizerState::EightBit, GradientSum::F32),
+    ] {
+        let losses = [DeviceChoice::Cpu, DeviceChoice::Cuda(0)].map(|device| {
+            let options = TrainerOptions { device, precision: Precision::Bf16, ..TrainerOptions::default() };
+            let scratch = tempfile::tempdir().unwrap();
+            let job = TrainJob {
+                model: folder(MODELS[1]),
+                folder: scratch.path().to_owned(),
+                fingerprint: "gpu".to_owned(),
+                iteration: 0,
+                data: TrainData::Sft(&data),
+                epochs: in_order(8, 4, 4),
+                validation: Vec::new(),
+                settings: TrainSettings { max_length: 128, weights, optimizer_state, gradients, ..settings() },
+            };
+            let report = TorchTrainer::new(options).train(&job, &Steps::default()).unwrap();
+            report.epochs.iter().map(|epoch| epoch.train_loss).collect::<Vec<f64>>()
+        });
+        for (cpu, gpu) in losses[0].iter().zip(&losses[1]) {
+            assert!((cpu - gpu).abs() < 2e-2 * cpu.abs(), "{weights:?} {optimizer_state:?}: {cpu} and {gpu}");
         }
     }
 }

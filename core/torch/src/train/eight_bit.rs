@@ -205,8 +205,8 @@ mod tests {
             assert!(code.values.contains(&0.0) && code.values[255] == 1.0);
         }
         for (found, expected) in [
-            (signed.values[0], -0.992_968_75),
-            (signed.values[1], -0.978_906_25),
+            (signed.values[0], -0.992_968_8),
+            (signed.values[1], -0.978_906_3),
             (signed.values[126], -5.5e-7),
             (signed.values[128], 5.5e-7),
             (unsigned.values[1], 3.25e-7),

@@ -130,6 +130,11 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
     bytes
 }
 
+/// The one range of an optimizer that has all elements.
+fn all() -> Vec<Range<i64>> {
+    std::iter::once(0..layout().length()).collect()
+}
+
 /// Weights and state after some steps, by name, of an optimizer for every range.
 fn train(
     settings: &TrainSettings,
@@ -140,10 +145,10 @@ fn train(
     steps: u64,
 ) -> Vec<(&'static str, Vec<u8>)> {
     let layout = layout();
-    let all = noise(1, layout.length(), 0.05).to_kind(kind);
+    let start = noise(1, layout.length(), 0.05).to_kind(kind);
     let mut joined: Vec<(&'static str, Vec<u8>)> = Vec::new();
     for range in ranges {
-        let mut weights = all.narrow(0, range.start, range.end - range.start);
+        let mut weights = start.narrow(0, range.start, range.end - range.start);
         let mut adamw = AdamW::new(settings, &layout, range.clone(), &weights, 11, threads).unwrap();
         for step in 0..steps {
             let gradient = noise(2 + step, layout.length(), 1e-3).to_kind(sums);
@@ -178,7 +183,7 @@ fn the_shares_of_a_group_are_the_whole_to_the_last_bit() {
     let length = layout().length();
     for (settings, kind, sums) in forms() {
         for threads in THREADS {
-            let whole = train(&settings, kind, sums, &[0..length], threads, 3);
+            let whole = train(&settings, kind, sums, &all(), threads, 3);
             for cuts in [vec![256], vec![512, 1792], vec![0, 768]] {
                 let starts = [vec![0], cuts.clone()].concat();
                 let ends = [cuts, vec![length]].concat();
@@ -187,8 +192,8 @@ fn the_shares_of_a_group_are_the_whole_to_the_last_bit() {
                 assert!(whole == parts, "{settings:?} {kind:?} {sums:?} {threads:?} {ranges:?}");
             }
         }
-        let one = train(&settings, kind, sums, &[0..length], Some(1), 3);
-        assert!(one == train(&settings, kind, sums, &[0..length], Some(3), 3), "{settings:?}");
+        let one = train(&settings, kind, sums, &all(), Some(1), 3);
+        assert!(one == train(&settings, kind, sums, &all(), Some(3), 3), "{settings:?}");
     }
     let refused = AdamW::new(
         &settings(WeightUpdates::Masters, OptimizerState::F32),
@@ -240,11 +245,9 @@ fn part<'a>(state: &'a [(&'static str, Vec<u8>)], name: &str) -> &'a [u8] {
 /// bf16 weights and their remainders are the f32 masters, bit for bit.
 #[test]
 fn compensated_weights_are_the_masters() {
-    let length = layout().length();
     for state in STATES {
         for threads in THREADS {
-            let run =
-                |weights| train(&settings(weights, state), Kind::BFloat16, Kind::Float, &[0..length], threads, 20);
+            let run = |weights| train(&settings(weights, state), Kind::BFloat16, Kind::Float, &all(), threads, 20);
             let (masters, compensated) = (run(WeightUpdates::Masters), run(WeightUpdates::Compensated));
             let upper = part(&compensated, "weights").chunks_exact(2);
             let rests = part(&compensated, "remainders").chunks_exact(2);
@@ -264,10 +267,9 @@ fn compensated_weights_are_the_masters() {
 /// after that can go to the neighbour of where the other's goes.
 #[test]
 fn our_kernels_and_libtorchs_agree() {
-    let length = layout().length();
     for (settings, kind, sums) in forms() {
-        let ours = train(&settings, kind, sums, &[0..length], Some(2), 1);
-        let theirs = train(&settings, kind, sums, &[0..length], None, 1);
+        let ours = train(&settings, kind, sums, &all(), Some(2), 1);
+        let theirs = train(&settings, kind, sums, &all(), None, 1);
         let floats = |bytes: &[u8]| -> Vec<f32> {
             match kind {
                 Kind::Float => bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect(),

@@ -115,8 +115,7 @@ fn gradient(
     let batches: Vec<Vec<&Unit>> =
         batches.iter().map(|batch| batch.iter().map(|&unit| &units[unit]).collect()).collect();
     let mut team = Team::new(workers, 1);
-    let mut sum =
-        Sum::new(&mut gradient, &trainable.layout, None, batches.len(), batches.len(), None, true);
+    let mut sum = Sum::new(&mut gradient, &trainable.layout, None, batches.len(), batches.len(), None, true);
     let sums = team.gradients(&batches, objective, &trainable.layout, &mut sum, &|| false);
     drop(sum);
     let (Ok(sums), Gradient::Whole(gradient)) = (sums, gradient) else { panic!("no gradient") };
@@ -194,8 +193,8 @@ fn exact(name: &str, objective: Objective<'_>) -> (Vec<(String, Vec<f64>)>, f64)
     (gradients, sum)
 }
 
-/// Of a sum of n products in f32 about √n · 2⁻²⁴ of its size is rounding, and some of them follow each other: the products
-/// here have 16 to 512 terms. libtorch's own f32 gradients are as far from the exact ones; that is shown too.
+/// What is left is f32 itself: libtorch's own f32 gradients, measured beside ours, are 4.1e-6 from the exact ones in all and
+/// 4.9e-6 of a tensor, ours 3.3e-6 and 4.2e-6. The limits leave room for the order of sums on other processors.
 #[test]
 fn gradients_are_exact_up_to_rounding() {
     let mut most = [(0.0, 0.0); 2];
@@ -219,7 +218,8 @@ fn gradients_are_exact_up_to_rounding() {
         }
     }
     println!("libtorch {:.1e} and {:.1e}, ours {:.1e} and {:.1e}", most[0].0, most[0].1, most[1].0, most[1].1);
-    assert!(most[1].0 < 4e-6 && most[1].1 < 5e-6, "{most:?}");
+    assert!(most[1].0 < 5e-6 && most[1].1 < 7e-6, "{most:?}");
+    assert!(most[1].0 < 1.5 * most[0].0 && most[1].1 < 1.5 * most[0].1, "{most:?}");
 }
 
 #[test]
