@@ -132,6 +132,19 @@ fn order(group: &Group) {
 
 fn bytes(group: &Group) {
     let (rank, size) = (group.rank(), group.size());
+    // Other connections of the same processes, beside these.
+    let another = group.another("beside").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..200)
+                .for_each(|round| assert_eq!(another.maximum(rank as i64 + round).unwrap(), size as i64 - 1 + round))
+        });
+        exchange(group);
+    });
+}
+
+fn exchange(group: &Group) {
+    let (rank, size) = (group.rank(), group.size());
     let text = |rank: usize, length: usize| -> Vec<u8> { (0..length).map(|at| (at * 31 + rank * 7) as u8).collect() };
     for length in [0, 1, 5, 3_000_000] {
         for root in 0..size {

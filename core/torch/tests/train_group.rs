@@ -200,6 +200,16 @@ fn worker() {
             }
             group.barrier().unwrap();
         }
+        Some("bytes") => {
+            tracing_subscriber::fmt()
+                .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+                .with_ansi(false)
+                .init();
+            cases().iter().for_each(|case| {
+                case.train(Some(&group)).0.unwrap();
+            });
+            group.barrier().unwrap();
+        }
         Some("fail") => {
             for case in cases() {
                 let (report, _) = case.train(Some(&group));
@@ -289,7 +299,9 @@ fn loss_and_weights_are_those_of_one_process() {
         let mut cases = Vec::new();
         for (index, one) in alone.iter().enumerate() {
             for sharding in [Sharding::None, Sharding::Optimizer, Sharding::Gradients, Sharding::Parameters] {
-                if one.lora && sharding == Sharding::Parameters {
+                // Three processes: what differs from two is how things are shared out.
+                let differs = size == 2 || sharding == Sharding::Optimizer || sharding == Sharding::Parameters;
+                if one.lora && sharding == Sharding::Parameters || !differs {
                     continue;
                 }
                 let folder = folder.path().join(format!("{size}-{index}-{sharding:?}"));
@@ -398,6 +410,44 @@ fn one_without_memory_makes_all_take_less() {
         let state = &files(&case.folder)["state/training.safetensors"];
         assert!(String::from_utf8_lossy(state).contains("micro_batch_tokens"), "the memory was enough");
         same_but_for_rounding(case, &alone);
+    }
+}
+
+/// What a process holds of weights, gradient and optimizer state: all of it, or its part. The bytes per parameter are those
+/// that `plan` counts with.
+#[test]
+fn what_is_shared_out_a_process_holds_a_part_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let shardings = [Sharding::None, Sharding::Optimizer, Sharding::Gradients, Sharding::Parameters];
+    // Weights to compute with; the gradient; masters in f32 where the weights are not, and moments.
+    let precisions = [(Precision::F32, [4.0, 4.0, 8.0]), (Precision::Bf16, [2.0, 4.0, 12.0])];
+    let mut cases = Vec::new();
+    let mut expected = Vec::new();
+    for (precision, [weights, gradient, optimizer]) in precisions {
+        for sharding in shardings {
+            cases.push(Case { precision, sharding, ..Case::new(folder.path().join(cases.len().to_string())) });
+            let part = |from: Sharding| if sharding >= from { 0.5 } else { 1.0 };
+            let each = weights * part(Sharding::Parameters) + gradient * part(Sharding::Gradients);
+            expected.push(each + optimizer * part(Sharding::Optimizer));
+        }
+    }
+    let ended = play_cases("bytes", 2, &cases);
+    all_well(&ended);
+    for process in &ended {
+        let field = |line: &str, name: &str| -> Option<f64> {
+            line.split_once(&format!("{name}="))?.1.split_whitespace().next()?.parse().ok()
+        };
+        let found: Vec<(f64, f64)> = process
+            .said
+            .lines()
+            .filter_map(|line| Some((field(line, "state_bytes")?, field(line, "parameters")?)))
+            .collect();
+        assert_eq!(found.len(), expected.len(), "{}", process.said);
+        for ((bytes, parameters), expected) in found.into_iter().zip(&expected) {
+            // Shares begin where a block of 256 elements does.
+            let most = 18.0 * 256.0;
+            assert!((bytes - expected * parameters).abs() <= most, "{bytes} {expected} {parameters}");
+        }
     }
 }
 
