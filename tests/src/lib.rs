@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod forms;
+pub mod processes;
 
 use std::{
     collections::BTreeMap,
