@@ -13,6 +13,9 @@
 //! Then the gradient is clipped and AdamW updates the weights: f32 ones, or bf16 ones with f32 masters or another of the
 //! forms in [`WeightUpdates`](metareward_api::WeightUpdates). The same job gives the same bytes, on any number of worker
 //! threads and however often it was stopped.
+//!
+//! On several processes ([`TorchTrainer::in_group`]) every process computes some of a step's records, and their gradients are
+//! added up before the update; the result differs from one process's by rounding alone. See `ranks`.
 
 mod adamw;
 mod batch;

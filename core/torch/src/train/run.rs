@@ -221,7 +221,15 @@ impl Run<'_> {
     }
 
     fn records(&mut self, indices: &[u32]) -> Result<Vec<Unit>, Failure> {
-        self.encoder.records(self.job.data, indices, self.learner.team.size()).map_err(Failure::Engine)
+        let units = self.encoder.records(self.job.data, indices, self.learner.team.size()).map_err(Failure::Engine)?;
+        // What is no number does not travel.
+        let broken = |unit: &&Unit| !unit.reference.iter().chain([&unit.weight]).all(|number| number.is_finite());
+        let records: Vec<String> = units.iter().filter(broken).map(|unit| unit.id.clone()).collect();
+        if self.group.is_some() && !records.is_empty() {
+            let message = "a pair's weight or reference log-probability is not finite".to_owned();
+            return Err(Failure::NotFinite { records, message });
+        }
+        Ok(units)
     }
 
     /// The model's tensors as they are now.
