@@ -7,5 +7,5 @@
 # again, and the run goes on where it was.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-exec torchrun --standalone --nproc-per-node "${GPUS:-8}" --max-restarts 3 --no-python \
+exec torchrun --standalone --nproc-per-node "${GPUS:-8}" --max-restarts 3 --no-python -- \
     "${METAREWARD:-metareward}" run "$here" --with "$here/eight-gpus.toml" "$@"

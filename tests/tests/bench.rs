@@ -103,8 +103,9 @@ fn a_plan_with_measured_lengths_counts_what_a_run_does() {
         // Both are exact counts of the same texts' lengths on other draws, by a model before and one after fine-tuning.
         let ratio = number("tokens_written") / written;
         assert!((0.5..2.0).contains(&ratio), "{stage}: {ratio}");
+        // A run computes less: equal judgments are one conversation, and draws of a prompt that agree so far are one row.
         let ratio = (number("tokens_read") + number("tokens_written")) / computed;
-        assert!((0.5..2.5).contains(&ratio), "{stage}: {ratio}");
+        assert!((0.9..12.0).contains(&ratio), "{stage}: {ratio}");
     }
     assert!(plan["time"]["seconds"].as_f64().unwrap() > 0.0);
 }

@@ -34,7 +34,7 @@ impl Commands {
         );
         commands.add(
             "torchrun",
-            "echo \"torchrun $*\" >&2\nwhile [[ $1 != --no-python ]]; do shift; done\nshift\nexec \"$@\"",
+            "echo \"torchrun $*\" >&2\nwhile [[ $1 != -- ]]; do shift; done\nshift\nexec \"$@\"",
         );
         commands.add("vllm", "echo \"vllm on GPU $CUDA_VISIBLE_DEVICES: $*\"");
         commands
