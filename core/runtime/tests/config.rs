@@ -143,3 +143,24 @@ fn every_experiment_of_the_repository_opens() {
         }
     }
 }
+
+/// Number formats of training that do not go with f32 are refused before anything starts.
+#[test]
+fn forms_of_training_go_with_the_engines() {
+    let open = |set: &[&str]| {
+        let mut lab = Lab::new();
+        lab.set = set.iter().map(|set| (*set).to_owned()).collect();
+        lab.open().err().map(|error| error.to_string())
+    };
+    let single = "engine.dtype=f32";
+    for (set, expected) in [
+        (&[single, "train.weights=stochastic"][..], "`train.weights`"),
+        (&[single, "sft.train.gradients=bf16"], "`sft.train.gradients`"),
+        (&["engine.dtype=bf16", "train.optimizer_state=4bit"], "`train.optimizer_state`"),
+    ] {
+        let error = open(set).unwrap_or_default();
+        assert!(error.contains(expected), "{set:?}: {error}");
+    }
+    assert_eq!(open(&[single, "train.optimizer_state=8bit"]), None);
+    assert_eq!(open(&["engine.dtype=bf16", "train.weights=compensated", "train.gradients=bf16"]), None);
+}

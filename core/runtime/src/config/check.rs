@@ -1,5 +1,7 @@
 //! Ranges of values and lengths of schedules.
 
+use serde_json::json;
+
 use super::{Config, Keep, Loaded, PluginSection, Schedule, TrainSection};
 use crate::RunError;
 
@@ -161,6 +163,18 @@ impl Check<'_> {
         )?;
         self.that(train.max_length > 1, &key("max_length"), train.max_length, "at least 2 tokens")?;
         self.that(train.micro_batch_tokens > 0, &key("micro_batch_tokens"), train.micro_batch_tokens, "at least 1")?;
+        let default = TrainSection::default();
+        let single = match (self.loaded.config.engine.dtype.as_str(), &train.lora) {
+            (_, Some(_)) => Some("adapters are f32"),
+            ("f32", None) => Some("engine.dtype is \"f32\""),
+            _ => None,
+        };
+        if let Some(why) = single {
+            let expected = format!("\"masters\", as {why}");
+            self.that(train.weights == default.weights, &key("weights"), json!(train.weights), &expected)?;
+            let expected = format!("\"f32\", as {why}");
+            self.that(train.gradients == default.gradients, &key("gradients"), json!(train.gradients), &expected)?;
+        }
         if let Some(lora) = &train.lora {
             self.that(lora.rank > 0, &key("lora.rank"), lora.rank, "at least 1")?;
             self.that(
