@@ -31,11 +31,11 @@ pub trait ReadPrompt: Send {
     /// When it does not fit the chat template.
     fn tokens(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError>;
 
-    /// Length in tokens of an answer's text.
+    /// An answer's text as the engine in the process would have written it, and its length in tokens.
     ///
     /// # Errors
     /// When the tokenizer refuses it.
-    fn length(&self, text: &str) -> Result<u32, EngineError>;
+    fn answer(&self, text: &str) -> Result<(String, u32), EngineError>;
 }
 
 /// Answers from servers. Each draw is a request of its own with its own seed, so that it can be cached, repeated and
@@ -168,16 +168,16 @@ fn generation(
     let usage = answer.usage;
     let Some(completion) = answer.completions.into_iter().next() else { return Ok(None) };
     let guess = || u32::try_from(completion.text.len().div_ceil(4)).unwrap_or(u32::MAX);
-    let tokens = match reader {
-        Some(reader) => reader.length(&completion.text)?,
-        None => usage.map_or_else(guess, |usage| usage.completion),
+    let (text, tokens) = match reader {
+        Some(reader) => reader.answer(&completion.text)?,
+        None => (completion.text.clone(), usage.map_or_else(guess, |usage| usage.completion)),
     };
     let finish = match (completion.finish, usage) {
         // It ended for its length, but not for the one we gave.
         (Finish::Length, Some(usage)) if usage.completion < max_tokens => Finish::Context,
         (finish, _) => finish,
     };
-    Ok(Some(Generation { text: completion.text, tokens, finish }))
+    Ok(Some(Generation { text, tokens, finish }))
 }
 
 impl Generator for RemoteGenerator {

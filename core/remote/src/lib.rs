@@ -47,5 +47,5 @@ pub use request::{Fingerprint, Parameters, Prompt, Request};
 pub use retry::Backoff;
 pub use schedule::{After, Schedule, ScheduleOptions, Step};
 pub use servers::{Change, Identify, Proof, Reload, ServedRecord, ServerRecord, Servers, ServersOptions};
-pub use trainer::{CommandTrainer, TRAINER_WORDS, TrainCommands};
+pub use trainer::{CommandTrainer, TRAINER_WORDS, TrainCommand, TrainCommands};
 pub use weights::{Measure, Measured, Said};

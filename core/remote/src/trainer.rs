@@ -32,17 +32,24 @@ const GRACE: Duration = Duration::from_secs(20);
 /// Examples that the new model must be able to read.
 const TRIED: usize = 2;
 
-/// The commands that train. Words in braces are filled in: `{model}`, the folder to start from; `{data}`, the file of pairs
+/// A command that trains. Words in braces are filled in: `{model}`, the folder to start from; `{data}`, the file of pairs
 /// or examples; `{output}`, the folder to leave a model in; `{settings}`, a file with all settings; `{learning_rate}`,
 /// `{epochs}`, `{batch_size}`, `{max_length}`, `{iteration}`. The same stand in variables, as in METAREWARD_MODEL.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainCommand {
+    /// The command, run by the shell.
+    pub command: String,
+    /// How long it may take.
+    pub longest: Duration,
+}
+
+/// What is trained by commands; `None`: by the engine of this process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainCommands {
-    /// Of supervised fine-tuning; `None`: the engine of this process.
-    pub sft: Option<String>,
-    /// Of preference training.
-    pub preference: Option<String>,
-    /// How long one may take.
-    pub longest: Duration,
+    /// Supervised fine-tuning.
+    pub sft: Option<TrainCommand>,
+    /// Preference training.
+    pub preference: Option<TrainCommand>,
 }
 
 /// A trainer that leaves training to commands, and the rest to another one.
@@ -67,7 +74,7 @@ impl<'a> CommandTrainer<'a> {
         Self { inner, commands }
     }
 
-    fn command(&self, job: &TrainJob<'_>) -> Option<String> {
+    fn command(&self, job: &TrainJob<'_>) -> Option<TrainCommand> {
         match job.data {
             TrainData::Sft(_) => self.commands.sft.clone(),
             TrainData::Preference { .. } => self.commands.preference.clone(),
@@ -100,7 +107,9 @@ impl Trainer for CommandTrainer<'_> {
     /// By the command, where there is one. Its output is kept in `command.log`; what it left is not made again. A command
     /// that was stopped finds its output folder as it left it.
     fn train(&mut self, job: &TrainJob<'_>, watch: &dyn Watch) -> Result<TrainReport, EngineError> {
-        let Some(template) = self.command(job) else { return self.inner.train(job, watch) };
+        let Some(TrainCommand { command: template, longest }) = self.command(job) else {
+            return self.inner.train(job, watch);
+        };
         let epochs = u32::try_from(job.epochs.len()).unwrap_or(u32::MAX);
         let note = job.folder.join("command.json");
         let made = job.folder.join(format!("epoch-{epochs}"));
@@ -131,7 +140,7 @@ impl Trainer for CommandTrainer<'_> {
             .map(|(name, value)| (format!("METAREWARD_{}", name.to_uppercase()), value.clone()))
             .collect();
         let command = words.fill(&template, &shell_word);
-        run(&command, &job.folder.join("command.log"), &variables, self.commands.longest, watch)?;
+        run(&command, &job.folder.join("command.log"), &variables, longest, watch)?;
 
         folder::check(&job.model, &output).map_err(|message| {
             wrong(&output, format!("the training command left what cannot be taken up: {message}"))

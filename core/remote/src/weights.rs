@@ -5,7 +5,7 @@ use std::path::Path;
 
 use metareward_api::{EngineError, Message};
 
-use crate::{Answer, Cache, Pool, Prompt, RemoteError, Request, pool::OfServer};
+use crate::{Answer, Cache, Pool, Prompt, RemoteError, Request, TokenLogProb, pool::OfServer};
 
 /// What a server said, for an engine that computes how probable that is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,8 +17,10 @@ pub struct Said<'a> {
 }
 
 /// A token of what was said, as an engine sees it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
+    /// Its text; blanks around it do not count.
+    pub token: String,
     /// Natural logarithm of its probability, given everything before it.
     pub logprob: f64,
     /// The highest of any token in its place.
@@ -37,8 +39,8 @@ pub trait Measure: Send {
 /// How far a server is from weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Distance {
-    /// Mean over tokens: of the difference in log-probability where the server gives them, else of what its greedy tokens
-    /// fall short of the most probable ones.
+    /// Mean over tokens of the difference in log-probability where the server gives them. Else of what greedy tokens fall
+    /// short of the most probable ones, of the middle one of the texts.
     pub mean: f64,
     /// Tokens of which it is the mean.
     pub tokens: usize,
@@ -107,20 +109,31 @@ fn distance(measured: &mut dyn Iterator<Item = Vec<Measured>>, answers: &[Answer
     for (answer, tokens) in answers.iter().zip(measured) {
         let given = answer.completions.first().and_then(|found| found.logprobs.as_ref());
         match given.filter(|given| !given.is_empty()) {
-            // Some give the end of the turn, too. Where the numbers differ, the words were cut into other tokens.
-            Some(given) if given.len() == tokens.len() || given.len() == tokens.len() + 1 => {
-                apart.extend(tokens.iter().zip(given).map(|(one, other)| (one.logprob - other.logprob).abs()));
+            // Some give the end of the turn, too. What was said may have been said in other tokens than those that it is
+            // read as: then the numbers are of other things.
+            Some(given) => {
+                let alike = |(one, other): (&Measured, &TokenLogProb)| one.token.trim() == other.token.trim();
+                let counts = given.len() == tokens.len() || given.len() == tokens.len() + 1;
+                if counts && tokens.iter().zip(given).all(alike) {
+                    apart.extend(tokens.iter().zip(given).map(|(one, other)| (one.logprob - other.logprob).abs()));
+                }
             }
-            Some(_) => {}
-            None => short.extend(tokens.iter().map(|token| token.best - token.logprob)),
+            None if tokens.is_empty() => {}
+            None => {
+                let sum: f64 = tokens.iter().map(|token| token.best - token.logprob).sum();
+                short.push((sum / tokens.len() as f64, tokens.len()));
+            }
         }
     }
-    let mean = |numbers: &[f64], logprobs| {
-        let sum: f64 = numbers.iter().sum();
-        let tokens = numbers.len();
-        (tokens > 0).then(|| Distance { mean: sum / tokens as f64, tokens, logprobs })
-    };
-    mean(&apart, true).or_else(|| mean(&short, false))
+    if !apart.is_empty() {
+        let (sum, tokens): (f64, usize) = (apart.iter().sum(), apart.len());
+        return Some(Distance { mean: sum / tokens as f64, tokens, logprobs: true });
+    }
+    // Of a text alone nobody knows in which tokens it was said. Where it is read as others it looks improbable, so the
+    // middle one of the texts counts.
+    short.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (mean, _) = *short.get(short.len().saturating_sub(1) / 2)?;
+    Some(Distance { mean, tokens: short.iter().map(|(_, tokens)| tokens).sum(), logprobs: false })
 }
 
 impl Pool {
@@ -236,21 +249,25 @@ mod tests {
     use metareward_api::Finish;
 
     use super::*;
-    use crate::{Completion, TokenLogProb};
+    use crate::Completion;
 
     /// An engine of which each token is so probable.
     struct Fixed(f64, f64);
 
     impl Measure for Fixed {
         fn measure(&mut self, _: &Path, said: &[Said<'_>]) -> Result<Vec<Vec<Measured>>, EngineError> {
-            let tokens = |said: &Said<'_>| vec![Measured { logprob: self.0, best: self.1 }; said.text.len()];
+            let token = |letter: char| Measured { token: letter.into(), logprob: self.0, best: self.1 };
+            let tokens = |said: &Said<'_>| said.text.chars().map(token).collect();
             Ok(said.iter().map(tokens).collect())
         }
     }
 
     fn answer(text: &str, logprobs: Option<&[f64]>) -> Answer {
-        let token = |logprob: &f64| TokenLogProb { token: String::new(), logprob: *logprob };
-        let logprobs = logprobs.map(|given| given.iter().map(token).collect());
+        let token = |(place, logprob): (usize, &f64)| TokenLogProb {
+            token: format!(" {}", text.chars().nth(place).unwrap_or_default()),
+            logprob: *logprob,
+        };
+        let logprobs = logprobs.map(|given| given.iter().enumerate().map(token).collect());
         let completion = Completion { text: text.to_owned(), finish: Finish::EndOfTurn, logprobs };
         Answer { completions: vec![completion], usage: None }
     }

@@ -106,8 +106,8 @@ impl ReadPrompt for Words {
         Ok(messages.iter().flat_map(|message| message.content.bytes().map(u32::from)).collect())
     }
 
-    fn length(&self, text: &str) -> Result<u32, EngineError> {
-        Ok(text.len() as u32)
+    fn answer(&self, text: &str) -> Result<(String, u32), EngineError> {
+        Ok((text.to_owned(), text.len() as u32))
     }
 }
 

@@ -1,9 +1,12 @@
 //! One iteration of Meta-Rewarding, as in sections 2 and 3 of the paper.
 
+use std::path::PathBuf;
+
 use metareward_api::PositionWins;
+use serde_json::json;
 
 use crate::{
-    RunError,
+    Fingerprint, RunError,
     config::Reference as ReferenceModel,
     stages::{
         Context, Drawer,
@@ -37,7 +40,11 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
     let config = cx.config().clone();
     let place = Place::Iteration(t);
     let shard_size = config.prompts.shard_size as usize;
-    let drawer = Drawer { model: model.clone(), iteration: t, seeds: cx.seeds() };
+    let own = Drawer { model: model.clone(), served: None, iteration: t, seeds: cx.seeds() };
+    let of_role = |cx: &Context<'_>, role| drawer(cx, config.at(role, t)?, &own, history.initial.clone());
+    let actor = of_role(cx, &config.roles.actor)?;
+    let judge = of_role(cx, &config.roles.judge)?;
+    let meta_judge = of_role(cx, &config.roles.meta_judge)?;
 
     // Section 2, step 1: K responses to every prompt.
     let (sample, again) = history.pool.iteration(&config, t)?;
@@ -47,17 +54,16 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
     let prompts = &cx.stage(Prompts { place: place.clone(), prompts: sample, shard_size })?;
     let responses = &cx.stage(Respond {
         place: place.clone(),
-        drawer: drawer.clone(),
+        drawer: actor.clone(),
         prompts,
         k: *config.at(&config.actor.responses, t)?,
         statistics: ResponseStatistics::default(),
     })?;
 
     // Section 2, step 2: N judgments of every response.
-    let judge = Drawer { model: named(cx, config.at(&config.judge.model, t)?, model, history)?, ..drawer.clone() };
     let judgments = &cx.stage(Judge {
         place: place.clone(),
-        drawer: judge,
+        drawer: judge.clone(),
         prompts,
         responses,
         n: *config.at(&config.judge.judgments, t)?,
@@ -77,7 +83,7 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
         true => {
             let verdicts = &cx.stage(Compare {
                 place: place.clone(),
-                drawer: drawer.clone(),
+                drawer: meta_judge,
                 prompts,
                 responses,
                 judgments,
@@ -89,7 +95,7 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
             Some(cx.stage(Rate {
                 place: place.clone(),
                 iteration: t,
-                seeds: drawer.seeds,
+                seeds: own.seeds,
                 prompts,
                 judgments,
                 verdicts,
@@ -102,8 +108,16 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
 
     // Section 2, steps 3 and 4, and section 3, step 7: rewards and ratings choose the pairs.
     let actor_pairs = *config.at(&config.actor.pairs, t)?;
-    let sources =
-        Sources { place: place.clone(), drawer, prompts, responses, judgments, ratings: ratings.as_ref(), actor_pairs };
+    let sources = Sources {
+        place: place.clone(),
+        drawer: actor,
+        judge: judge.model,
+        prompts,
+        responses,
+        judgments,
+        ratings: ratings.as_ref(),
+        actor_pairs,
+    };
     let pairs = cx.stage(Pairs { sources: sources.clone(), statistics: PairStatistics::default() })?;
     cx.stage(WithoutPair { sources })?;
     if pairs.records == 0 {
@@ -120,7 +134,7 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
         false => None,
         true => Some(cx.stage(Reference {
             place: place.clone(),
-            model: named(cx, config.at(&config.pairs.reference, t)?, model, history)?,
+            model: drawer(cx, config.at(&config.pairs.reference, t)?, &own, history.initial.clone())?.model,
             pairs: &trained_on,
             max_length: max_length(cx, &config.train),
         })?),
@@ -139,13 +153,26 @@ pub(crate) fn iterate(cx: &mut Context<'_>, t: u32, model: &Model, history: &mut
     )
 }
 
-/// The model that a config means.
-fn named(cx: &Context<'_>, name: &ReferenceModel, model: &Model, history: &History) -> Result<Model, RunError> {
+/// The model that a config means, where `own` is the one that is being trained.
+fn drawer(cx: &Context<'_>, name: &ReferenceModel, own: &Drawer, initial: Model) -> Result<Drawer, RunError> {
     Ok(match name {
-        ReferenceModel::DataModel => model.clone(),
-        ReferenceModel::Initial => history.initial.clone(),
-        ReferenceModel::Folder(path) => crate::run::named_model(&cx.loaded.folder.join(path))?,
+        ReferenceModel::DataModel => own.clone(),
+        ReferenceModel::Initial => Drawer { model: initial, ..own.clone() },
+        ReferenceModel::Folder(path) => {
+            Drawer { model: crate::run::named_model(&cx.loaded.folder.join(path))?, ..own.clone() }
+        }
+        ReferenceModel::Servers(addresses) => {
+            Drawer { model: served_model(addresses), served: Some(addresses.clone()), ..own.clone() }
+        }
     })
+}
+
+/// A model that servers have: known by its name, wherever they are. Without a name by their addresses.
+fn served_model(addresses: &str) -> Model {
+    let names: Vec<&str> = addresses.split(',').map(|one| one.rsplit_once('#').map_or(one, |(_, name)| name)).collect();
+    let first = names.first().copied().unwrap_or_default().trim();
+    let fingerprint = Fingerprint::of(&json!({ "served": first }));
+    Model { name: first.to_owned(), folder: PathBuf::new(), fingerprint }
 }
 
 fn position_wins(verdicts: &StageRecord) -> PositionWins {

@@ -1,7 +1,7 @@
 //! A run from its config to its last model.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{
     AcceptedChange, Config, Disk, Event, Fingerprint, Layers, Loaded, Model, Observer, Place, Plan, PluginUse, Purpose,
-    RunError, Seeds, Unobserved, card, changes,
+    Reference, RolesSection, RunError, Schedule, Seeds, Unobserved, card, changes,
     events::{Journal, seconds},
     fingerprint::model_fingerprint,
     iterate::{History, iterate},
@@ -45,6 +45,9 @@ pub struct Engines<'a> {
     pub generator: &'a mut dyn Generator,
     /// Computes log-probabilities and trains.
     pub trainer: &'a mut dyn Trainer,
+    /// One for each name of servers in `[roles]`, by that name; see [`Experiment::served_roles`]. Their models are never
+    /// loaded here.
+    pub served: BTreeMap<String, Box<dyn Generator + 'a>>,
 }
 
 /// Where and how an experiment is run.
@@ -145,6 +148,27 @@ impl Experiment {
     /// The seed model's folder where the config names one; `None` where it names an id.
     pub fn model_folder(&self) -> Option<PathBuf> {
         self.loaded.config.model.path.as_ref().map(|path| self.loaded.folder.join(path))
+    }
+
+    /// What `[roles]` calls servers, each name once.
+    pub fn served_roles(&self) -> Vec<String> {
+        let RolesSection { actor, judge, meta_judge, .. } = &self.config().roles;
+        let roles = [actor, judge, meta_judge].into_iter().flat_map(Schedule::values);
+        let servers = roles.filter_map(|role| match role {
+            Reference::Servers(addresses) => Some(addresses.clone()),
+            _ => None,
+        });
+        servers.collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
+    /// The folder that the experiment's file lies in, which relative paths are relative to.
+    pub fn folder(&self) -> &Path {
+        &self.loaded.folder
+    }
+
+    /// Where the value of a key came from: a file, a variable, a `--set`, or the defaults.
+    pub fn place(&self, key: &str) -> String {
+        self.loaded.place(key)
     }
 
     /// Refuses a `model.path` where there is no folder.
@@ -265,6 +289,7 @@ impl Experiment {
             journal: &journal,
             generator: engines.generator,
             trainer: engines.trainer,
+            served: engines.served,
             in_generator: Some(model.folder.clone()),
             card,
             keys: Vec::new(),
@@ -305,6 +330,7 @@ impl Experiment {
             journal: &journal,
             generator: &mut NoEngine,
             trainer: &mut NoEngine,
+            served: BTreeMap::new(),
             in_generator: None,
             // Of the model, only its context counts in a fingerprint, and it is the model's as much as its name is.
             card: ModelCard {
@@ -349,6 +375,7 @@ impl Experiment {
     /// Refuses prompts that leave no room for an answer, or for a judgment of an empty one.
     fn check_lengths(&self, pool: &Pool, card: &ModelCard, generator: &mut dyn Generator) -> Result<(), RunError> {
         let plugins = self.plugins.at(1)?;
+        let own_judge = self.config().roles.judge.values().iter().any(|judge| !matches!(judge, Reference::Servers(_)));
         for prompts in pool.used(self.config())?.chunks(256) {
             let conversations: Vec<_> = prompts.iter().map(Prompt::messages).collect();
             let counts = generator.count_tokens(&conversations)?;
@@ -363,8 +390,11 @@ impl Experiment {
                 |rubric, range| rubric.render(items.get(range).unwrap_or_default()),
                 name,
             )?;
-            let counts = generator.count_tokens(&conversations)?;
-            too_long("the judge's question about it", prompts, &counts, card)?;
+            // A judge from outside has a context of its own, which is not known here.
+            if own_judge {
+                let counts = generator.count_tokens(&conversations)?;
+                too_long("the judge's question about it", prompts, &counts, card)?;
+            }
         }
         // A sampler's first plan shows options that it cannot work with.
         let item = SamplerItem { characters: 100, draws: 1 };

@@ -250,7 +250,8 @@ pub struct PairStatistics {
 pub struct EpochStatistics {
     /// Epoch, from 1.
     pub epoch: u32,
-    /// Mean training loss.
+    /// Mean training loss. Not a number where a command trained that says none.
+    #[serde(with = "perhaps_unknown")]
     pub train_loss: f64,
     /// Mean loss on held-out examples.
     pub validation_loss: Option<f64>,
@@ -269,7 +270,8 @@ pub struct TrainingStatistics {
     pub validation: u64,
     /// Optimizer steps.
     pub steps: u32,
-    /// Loss of the first step, before any update: ln 2 for DPO.
+    /// Loss of the first step, before any update: ln 2 for DPO. Not a number where a command trained that says none.
+    #[serde(with = "perhaps_unknown")]
     pub first_loss: f64,
     /// Examples cut at the largest length.
     pub truncated: u32,
@@ -284,6 +286,19 @@ pub struct TrainingStatistics {
 pub struct PointStatistics {
     /// Points.
     pub points: Mean,
+}
+
+/// A number that is not one is `null` in JSON.
+mod perhaps_unknown {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        Some(*number).filter(|number| number.is_finite()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+    }
 }
 
 #[cfg(test)]

@@ -88,6 +88,7 @@ fn a_plan_needs_neither_weights_nor_prompts() {
         metareward_runtime::Engines {
             generator: &mut scripted::ScriptedGenerator::new(100),
             trainer: &mut scripted::ScriptedTrainer::default(),
+            served: std::collections::BTreeMap::new(),
         },
     );
     assert!(prompt.unwrap_err().to_string().contains("prompts-that-are-not-here.jsonl"), "a run does need them");
@@ -142,6 +143,37 @@ fn every_experiment_of_the_repository_opens() {
             assert!(experiment.is_ok(), "{}: {}", file.display(), experiment.err().unwrap());
         }
     }
+}
+
+/// What an engine of servers and the roles can say that makes no sense.
+#[test]
+fn servers_and_roles_are_checked() {
+    let wrong = |set: &[&str], expected: &str| {
+        let mut lab = Lab::new();
+        lab.set = set.iter().map(|set| (*set).to_owned()).collect();
+        let error = lab.open().err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(expected), "{set:?}: {error}");
+    };
+    let servers = "engine.generator=servers";
+    let here = r#"engine.servers.addresses=["vllm:http://localhost:1", "vllm:http://localhost:2"]"#;
+    wrong(&["engine.generator=vllm"], "`engine.generator`");
+    wrong(&[servers], "`engine.servers.addresses` is empty");
+    wrong(&[servers, here], "`engine.servers.restart` is missing");
+    wrong(&[servers, here, "engine.servers.restart=[\"{model}\"]"], "a list of 2");
+    wrong(&[servers, here, "engine.servers.restart=serve"], "without {model}");
+    let both = ["engine.servers.restart=serve {model}", r#"engine.servers.reload=["/reload"]"#];
+    wrong(&[&[servers, here], &both[..]].concat(), "given beside restart");
+    wrong(&["engine.servers.proof=yes"], "`engine.servers.proof`");
+    wrong(&["engine.asking.in_flight=0"], "`engine.asking.in_flight`");
+    wrong(&["engine.asking.timeout=3"], "did you mean `engine.asking.timeout_seconds`?");
+    wrong(&["roles.judges=initial"], "did you mean `roles.judge`?");
+    wrong(&["pairs.reference=openai:http://localhost"], "`pairs.reference` is a server");
+    wrong(&["roles.judge=[\"initial\"]"], "lists 1 values");
+    wrong(&[servers, here, "engine.servers.restart=serve {model} --port {port}"], "");
+    let mut lab = Lab::new();
+    lab.set = vec!["roles.judge=openai:https://a/v1#m".into(), "roles.actor=openai:https://b/v1#m".into()];
+    let experiment = lab.open().unwrap();
+    assert_eq!(experiment.served_roles(), ["openai:https://a/v1#m", "openai:https://b/v1#m"]);
 }
 
 /// Number formats of training that do not go with f32 are refused before anything starts.

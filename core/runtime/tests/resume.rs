@@ -317,8 +317,17 @@ fn pairs_of_earlier_iterations_are_carried_over() {
 #[test]
 fn another_model_may_judge() {
     let mut lab = Lab::new();
-    lab.set = vec![r#"judge.model=["data-model", "initial"]"#.into()];
+    lab.set = vec![r#"roles.judge=["data-model", "initial"]"#.into()];
     lab.run().0.unwrap();
+    let records = lab.records();
+    // The former name of the key is the same key.
+    lab.set = vec![r#"judge.model=["data-model", "initial"]"#.into()];
+    let (outcome, counts) = lab.run();
+    outcome.unwrap();
+    assert!(counts.is_empty() && lab.records() == records, "{counts:?}");
+    lab.set.push("roles.judge=initial".into());
+    let both = lab.run().0.unwrap_err().to_string();
+    assert!(both.contains("it is the former name of roles.judge"), "{both}");
     let reader = RunReader::open(&lab.run_folder()).unwrap();
     let responses = |iteration| -> BTreeSet<String> {
         reader.responses(&Place::Iteration(iteration)).unwrap().map(|record| record.unwrap().model).collect()

@@ -71,7 +71,7 @@ impl Bench {
             accept_changed_plugins: false,
             share,
         };
-        let engines = Engines { generator: &mut generator, trainer: &mut trainer };
+        let engines = Engines { generator: &mut generator, trainer: &mut trainer, served: BTreeMap::new() };
         let ended = match experiment.run(&request, engines) {
             Ok(_) => Ended::Done,
             Err(RunError::Stopped) => Ended::Stopped,

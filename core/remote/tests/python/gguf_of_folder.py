@@ -42,6 +42,8 @@ kinds = [
     for number in range(config["vocab_size"])
 ]
 merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]]
+# A vocabulary of whole words has no merges, and the format wants one; prompts for such a model go as token ids.
+merges = merges or ["! !"]
 writer.add_tokenizer_model("gpt2")
 writer.add_tokenizer_pre("gpt-2")
 writer.add_token_list(names)

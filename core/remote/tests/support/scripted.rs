@@ -137,7 +137,8 @@ impl State {
         while let Some(request) = Incoming::read(reader) {
             if request.method == "GET" {
                 let list = json!({"object": "list", "data": [{"id": "scripted", "object": "model"}]});
-                if respond(writer, 200, "", &list.to_string()).is_err() {
+                let closes = request.header("connection") == Some("close");
+                if respond(writer, 200, "", &list.to_string()).is_err() || closes {
                     return;
                 }
                 continue;

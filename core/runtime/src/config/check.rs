@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Config, Keep, Loaded, PluginSection, Schedule, TrainSection};
+use super::{AskingSection, Config, Keep, Loaded, PluginSection, Reference, Schedule, TrainSection};
 use crate::RunError;
 
 /// Checks every value that the types alone leave open.
@@ -41,6 +41,8 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), RunError> {
         check.that(actor || judge, "actor.pairs", what, "true where meta_judge.pairs is false")?;
     }
     check.model(config)?;
+    check.roles(config)?;
+    check.servers(config)?;
     check.plugins(&config.plugins)?;
     for (key, section) in plugin_sections(config) {
         check.plugin(key, &section)?;
@@ -175,6 +177,23 @@ impl Check<'_> {
             let expected = format!("\"f32\", as {why}");
             self.that(train.gradients == default.gradients, &key("gradients"), json!(train.gradients), &expected)?;
         }
+        let hours = train.command_hours;
+        self.that(hours > 0.0 && hours < 1e6, &key("command_hours"), hours, "a number of hours over 0")?;
+        if let Some(command) = &train.command {
+            for word in ["{model}", "{data}", "{output}"] {
+                let expected = "a command with {model}, {data} and {output}";
+                self.that(command.contains(word), &key("command"), format!("without {word}"), expected)?;
+            }
+            let share = train.validation_share;
+            self.that(
+                share == 0.0,
+                &key("validation_share"),
+                share,
+                "0 beside a command, which tells of no validation",
+            )?;
+            let beside = "left out beside a command, which does as it likes";
+            self.that(train.lora.is_none(), &key("lora"), "given", beside)?;
+        }
         if let Some(lora) = &train.lora {
             self.that(lora.rank > 0, &key("lora.rank"), lora.rank, "at least 1")?;
             self.that(
@@ -182,6 +201,93 @@ impl Check<'_> {
                 &key("lora.targets"),
                 "empty",
                 "names of layers, such as [\"q_proj\"]",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn roles(&self, config: &Config) -> Result<(), RunError> {
+        let roles = &config.roles;
+        self.list("pairs.reference", &config.pairs.reference, config.iterations)?;
+        for (key, role) in
+            [("roles.actor", &roles.actor), ("roles.judge", &roles.judge), ("roles.meta_judge", &roles.meta_judge)]
+        {
+            self.list(key, role, config.iterations)?;
+        }
+        let served = |reference: &Reference| matches!(reference, Reference::Servers(_));
+        self.that(
+            !config.pairs.reference.values().iter().any(served),
+            "pairs.reference",
+            "a server",
+            "\"data-model\", \"initial\" or a model folder: its log-probabilities are computed here",
+        )?;
+        self.asking("roles.asking", &roles.asking)
+    }
+
+    fn asking(&self, section: &str, asking: &AskingSection) -> Result<(), RunError> {
+        let key = |name: &str| format!("{section}.{name}");
+        self.that(asking.in_flight > 0, &key("in_flight"), asking.in_flight, "at least 1")?;
+        for (name, seconds) in
+            [("timeout_seconds", asking.timeout_seconds), ("patience_seconds", asking.patience_seconds)]
+        {
+            self.that(seconds > 0.0 && seconds < 1e9, &key(name), seconds, "a number of seconds over 0")?;
+        }
+        Ok(())
+    }
+
+    /// `[engine]` as far as it is about servers; what their addresses say is the command line's to read.
+    fn servers(&self, config: &Config) -> Result<(), RunError> {
+        let (engine, servers) = (&config.engine, &config.engine.servers);
+        let generator = &engine.generator;
+        let known = matches!(generator.as_str(), "torch" | "servers");
+        self.that(known, "engine.generator", format!("{generator:?}"), "\"torch\" or \"servers\"")?;
+        self.asking("engine.asking", &engine.asking)?;
+        let one_of = |key: &str, found: &str, words: &[&str]| {
+            let expected: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+            self.that(words.contains(&found), key, format!("{found:?}"), &expected.join(" or "))
+        };
+        one_of("engine.servers.proof", &servers.proof, &["engine", "servers", "off"])?;
+        one_of("engine.servers.while_training", &servers.while_training, &["keep", "stop"])?;
+        let seconds = servers.ready_seconds;
+        let expected = "a number of seconds over 0";
+        self.that(seconds > 0.0 && seconds < 1e9, "engine.servers.ready_seconds", seconds, expected)?;
+        let tolerance = servers.tolerance;
+        self.that(tolerance > 0.0, "engine.servers.tolerance", tolerance, "over 0; 0.05 allows for bf16")?;
+        if generator != "servers" {
+            return Ok(());
+        }
+        let count = servers.addresses.len();
+        let example = "at least one address, as in [\"vllm:http://localhost:8000\"]";
+        self.that(count > 0, "engine.servers.addresses", "empty", example)?;
+        if let Some(length) = servers.restart.as_ref().and_then(Schedule::length) {
+            let expected = format!("one command for all servers, or a list of {count}");
+            self.that(length == count, "engine.servers.restart", format!("a list of {length}"), &expected)?;
+        }
+        let both = servers.restart.is_some() && !servers.reload.is_empty();
+        self.that(
+            !both,
+            "engine.servers.reload",
+            "given beside restart",
+            "left out: servers are restarted or reloaded",
+        )?;
+        let by_name = servers.model.as_ref().is_some_and(|name| name.contains("{model}"));
+        let changes = servers.restart.is_some() || !servers.reload.is_empty() || by_name;
+        let one_model = config.iterations == 1 && !config.sft.enabled && config.evaluation.prompts == 0;
+        self.that(
+            changes || one_model,
+            "engine.servers.restart",
+            "missing",
+            "a command that starts a server with {model}, or write engine.servers.reload, so that servers get the model \
+             after training",
+        )?;
+        let names_it = |text: &String| text.contains("{model}");
+        if let Some(commands) = &servers.restart {
+            let all = commands.values().iter().all(names_it);
+            self.that(
+                all,
+                "engine.servers.restart",
+                "without {model}",
+                "a command with {model}, the folder to be served",
             )?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Config, check};
+use super::{Config, Reference, check};
 use crate::{RunError, error::nearest};
 
 /// Where a config comes from.
@@ -73,7 +73,18 @@ impl Layers {
         for (key, value) in &self.cell {
             figment = figment.merge(Layer::single(format!("grid argument {key}={value}"), key, value));
         }
-        let config: Config = figment.extract().map_err(|error| named(&figment, error))?;
+        let mut config: Config = figment.extract().map_err(|error| named(&figment, error))?;
+        if let Some(judge) = config.judge.model.take() {
+            if config.roles.judge != Reference::DataModel.into() {
+                return Err(RunError::BadValue {
+                    place: place(&figment, "judge.model"),
+                    key: "judge.model".into(),
+                    found: "given beside roles.judge".into(),
+                    expected: "left out: it is the former name of roles.judge".into(),
+                });
+            }
+            config.roles.judge = judge;
+        }
         let folder = self.file.parent().map(Path::to_owned).unwrap_or_default();
         let loaded = Loaded { config, folder, figment };
         check::check(&loaded)?;

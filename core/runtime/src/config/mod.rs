@@ -6,6 +6,7 @@ mod options;
 mod plugins;
 mod schedule;
 mod sections;
+mod servers;
 
 pub use layers::{Layers, Loaded};
 pub(crate) use options::Chosen;
@@ -13,10 +14,12 @@ pub use options::PluginUse;
 pub use plugins::{PluginSection, PluginsSection};
 pub use schedule::Schedule;
 pub use sections::{
-    ActorSection, Checkpoints, Config, EngineSection, EvaluationSection, JudgeSection, Keep, MetaJudgeSection,
+    ActorSection, Checkpoints, Config, EngineSection, EvaluationSection, GroupTraining, JudgeSection, Keep, MetaJudgeSection,
     ModelSection, ModelShape, PairsSection, PromptsSection, Reference, SamplerSection, SelectorSection, SftSection,
     StoreSection, TrainSection,
 };
+
+pub use servers::{AskingSection, RolesSection, ServersSection};
 
 impl Config {
     /// Value of a schedule in an iteration. Lengths are checked when a config is loaded, so there always is one.

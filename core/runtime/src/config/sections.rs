@@ -6,7 +6,7 @@ use metareward_api::{GradientSum, LearningRateSchedule, Lora, OptimizerState, We
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{PluginSection, PluginsSection, Schedule};
+use super::{AskingSection, PluginSection, PluginsSection, RolesSection, Schedule, ServersSection};
 
 /// A config as written: all layers together. Where a key says "schedule", it takes one value or a list with one per
 /// iteration. A plugin's option is a schedule too: a list where the plugin's own default is not one, with `"none"` for
@@ -53,6 +53,9 @@ pub struct Config {
     pub train: TrainSection,
     /// Measuring every model on held-out prompts.
     pub evaluation: EvaluationSection,
+    /// Who answers, judges and compares.
+    #[serde(default)]
+    pub roles: RolesSection,
     /// The engine that computes.
     pub engine: EngineSection,
     /// The run folder.
@@ -136,17 +139,9 @@ pub struct ActorSection {
 pub struct JudgeSection {
     /// N, judgments per response (schedule). Default 11.
     pub judgments: Schedule<u32>,
-    /// Who judges (schedule): `"data-model"`, the model that answered; `"initial"`, the model of the first iteration; or a
-    /// model folder, relative to the experiment: a judge from outside. Judgments are compared by the model that answered
-    /// in any case, and in measuring every model judges. Default `"data-model"`.
-    #[serde(default = "JudgeSection::data_model")]
-    pub model: Schedule<Reference>,
-}
-
-impl JudgeSection {
-    fn data_model() -> Schedule<Reference> {
-        Reference::DataModel.into()
-    }
+    /// The former name of `roles.judge`; still read, and written as `roles.judge` from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Schedule<Reference>>,
 }
 
 /// `[meta_judge]`: paper section 3.
@@ -196,7 +191,7 @@ pub struct SelectorSection {
     pub judge: PluginSection,
 }
 
-/// A model that is named by its part in the run: the reference of preference training, or a judge.
+/// A model that is named by its part in the run: the reference of preference training, or who plays a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
     /// The model that made the pairs, which is also where training starts. `"data-model"`.
@@ -205,6 +200,8 @@ pub enum Reference {
     Initial,
     /// A model folder, relative to the experiment.
     Folder(String),
+    /// Servers, by address and model.
+    Servers(String),
 }
 
 impl Serialize for Reference {
@@ -213,6 +210,7 @@ impl Serialize for Reference {
             Reference::DataModel => "data-model",
             Reference::Initial => "initial",
             Reference::Folder(path) => path,
+            Reference::Servers(addresses) => addresses,
         })
     }
 }
@@ -222,6 +220,7 @@ impl<'de> Deserialize<'de> for Reference {
         Ok(match String::deserialize(deserializer)? {
             text if text == "data-model" => Reference::DataModel,
             text if text == "initial" => Reference::Initial,
+            text if text.contains("://") => Reference::Servers(text),
             path => Reference::Folder(path),
         })
     }
@@ -343,6 +342,15 @@ pub struct TrainSection {
     pub gradients: GradientSum,
     /// Share of prompts whose examples are held out for validation. Default 0; `keep = "best"` needs some.
     pub validation_share: f64,
+    /// A command that trains instead of this process, run by the shell. Words in braces are filled in: `{model}`, the folder
+    /// to start from; `{data}`, a file with the pairs in TRL's form; `{output}`, where it leaves a model folder; `{settings}`, a
+    /// file with all settings; `{learning_rate}`, `{epochs}`, `{batch_size}`, `{max_length}`, `{iteration}`. Those of them
+    /// that it takes are its business. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Hours that the command may take. Default 168.
+    #[serde(default = "TrainSection::a_week", skip_serializing_if = "TrainSection::is_a_week")]
+    pub command_hours: f64,
 }
 
 /// `[evaluation]`: every model on the same held-out prompts.
@@ -365,6 +373,16 @@ pub struct EvaluationSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineSection {
+    /// Who generates: `"torch"`, this process, or `"servers"`, those of `[engine.servers]`. Training and log-probabilities
+    /// stay in this process. Default `"torch"`.
+    #[serde(default = "EngineSection::torch")]
+    pub generator: String,
+    /// The servers.
+    #[serde(default)]
+    pub servers: ServersSection,
+    /// How they are asked.
+    #[serde(default)]
+    pub asking: AskingSection,
     /// `"auto"`, `"cpu"`, `"cuda"` or `"cuda:<n>"`. Default `"auto"`.
     pub device: String,
     /// `"auto"` (f32 on a CPU, as the model folder says on a GPU), `"f32"` or `"bf16"`. Default `"auto"`.
@@ -375,6 +393,34 @@ pub struct EngineSection {
     pub batch_rows: u32,
     /// Bytes for keys and values while generating; 0 lets the engine choose. Default 0.
     pub cache_bytes: u64,
+    /// How several processes train: `"data-parallel"`, each with all weights and a share of every batch; the same with
+    /// `"optimizer"`, `"gradients"` or `"parameters"` shared out too (ZeRO 1 to 3); or `"alone"`, the first process while
+    /// the others wait: to the same bytes as one process. Default `"data-parallel"`.
+    #[serde(default)]
+    pub training: GroupTraining,
+}
+
+/// How several processes train.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupTraining {
+    /// Every process has all weights, gradients and moments, and computes a share of every batch.
+    #[default]
+    DataParallel,
+    /// AdamW's moments are shared out (ZeRO 1).
+    Optimizer,
+    /// Gradients too (ZeRO 2).
+    Gradients,
+    /// Weights too (ZeRO 3).
+    Parameters,
+    /// The first process trains, the others wait.
+    Alone,
+}
+
+impl EngineSection {
+    fn torch() -> String {
+        "torch".into()
+    }
 }
 
 /// `[store]`: the run folder.
@@ -421,7 +467,19 @@ impl Default for TrainSection {
             optimizer_state: OptimizerState::default(),
             gradients: GradientSum::default(),
             validation_share: 0.0,
+            command: None,
+            command_hours: TrainSection::a_week(),
         }
+    }
+}
+
+impl TrainSection {
+    fn a_week() -> f64 {
+        168.0
+    }
+
+    fn is_a_week(hours: &f64) -> bool {
+        *hours == TrainSection::a_week()
     }
 }
 
@@ -443,7 +501,7 @@ impl Default for Config {
                 train: TrainSection { learning_rate: 5e-8.into(), ..TrainSection::default() },
             },
             actor: ActorSection { responses: 7.into(), pairs: true.into() },
-            judge: JudgeSection { judgments: 11.into(), model: JudgeSection::data_model() },
+            judge: JudgeSection { judgments: 11.into(), model: None },
             rubric: PluginSection::named("additive"),
             meta_judge: MetaJudgeSection {
                 pairs: true.into(),
@@ -470,12 +528,17 @@ impl Default for Config {
             },
             train: TrainSection::default(),
             evaluation: EvaluationSection { prompts: 0, responses: 1, judge_prompts: 0, judgments: 11, seed: 0 },
+            roles: RolesSection::default(),
             engine: EngineSection {
+                generator: EngineSection::torch(),
+                servers: ServersSection::default(),
+                asking: AskingSection::default(),
                 device: "auto".into(),
                 dtype: "auto".into(),
                 threads: 0,
                 batch_rows: 0,
                 cache_bytes: 0,
+                training: GroupTraining::default(),
             },
             store: StoreSection { check_disk: true, checkpoints: Checkpoints::Kept },
         }

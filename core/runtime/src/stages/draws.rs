@@ -135,8 +135,7 @@ pub(crate) fn answers(
         keys.extend(keyed);
     }
     if !requests.is_empty() {
-        cx.load(&drawer.model.folder)?;
-        let made = cx.generator.generate(&requests, &guide.guides(), watch)?;
+        let made = cx.generator(drawer)?.generate(&requests, &guide.guides(), watch)?;
         if made.len() != requests.len() || made.iter().zip(&requests).any(|(m, r)| m.len() != r.draws.len()) {
             let message = "the engine gave fewer answers than were asked for".into();
             return Err(RunError::Engine(EngineError::Machine(message)));

@@ -37,7 +37,7 @@ pub(crate) fn evaluate(cx: &mut Context<'_>, held_out: &mut HeldOut, model: &Mod
     let evaluation = cx.config().evaluation.clone();
     let place = Place::Evaluation(model.name.clone());
     // The same seeds for every model: differences are the models', not the draws'.
-    let drawer = Drawer { model: model.clone(), iteration: 0, seeds: Seeds::new(evaluation.seed) };
+    let drawer = Drawer { model: model.clone(), served: None, iteration: 0, seeds: Seeds::new(evaluation.seed) };
     let responses = cx.stage(Respond {
         place: place.clone(),
         drawer: drawer.clone(),

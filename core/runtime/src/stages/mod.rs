@@ -15,7 +15,10 @@ pub(crate) mod rehearsal;
 pub(crate) mod respond;
 pub(crate) mod train;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use metareward_api::{Generator, ModelCard, Task, Trainer};
 use serde::{Serialize, de::DeserializeOwned};
@@ -37,6 +40,9 @@ use crate::{
     },
 };
 
+/// Generators that play a role, by what the config calls their servers.
+pub(crate) type Served<'a> = BTreeMap<String, Box<dyn Generator + 'a>>;
+
 /// What every stage works with.
 pub(crate) struct Context<'a> {
     pub loaded: &'a Loaded,
@@ -46,6 +52,8 @@ pub(crate) struct Context<'a> {
     pub journal: &'a Journal<'a>,
     pub generator: &'a mut dyn Generator,
     pub trainer: &'a mut dyn Trainer,
+    /// Servers that play a role, by what the config calls them.
+    pub served: Served<'a>,
     /// Folder of the model that the generator has loaded.
     pub in_generator: Option<PathBuf>,
     pub card: ModelCard,
@@ -72,6 +80,20 @@ impl Context<'_> {
             self.in_generator = Some(model.to_owned());
         }
         Ok(())
+    }
+
+    /// The generator that has a drawer's model.
+    pub fn generator(&mut self, drawer: &Drawer) -> Result<&mut dyn Generator, RunError> {
+        match &drawer.served {
+            None => {
+                self.load(&drawer.model.folder)?;
+                Ok(self.generator)
+            }
+            Some(addresses) => match self.served.get_mut(addresses) {
+                Some(generator) => Ok(&mut **generator),
+                None => Err(RunError::Bug(format!("nobody asks {addresses}"))),
+            },
+        }
     }
 
     /// Runs a stage: takes over the shards that are there, makes the others, and writes down what they show.
@@ -182,6 +204,8 @@ pub(crate) fn upstream(stage: &StageRecord, shard: usize) -> Result<&str, RunErr
 #[derive(Clone)]
 pub(crate) struct Drawer {
     pub model: Model,
+    /// The servers that have it, where it is none of this run's.
+    pub served: Option<String>,
     /// Iteration in the seeds; 0 in evaluation.
     pub iteration: u32,
     pub seeds: Seeds,

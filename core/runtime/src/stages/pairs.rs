@@ -18,7 +18,7 @@ use crate::{
     plugins::Bound,
     seeds::Purpose,
     statistics::{PairStatistics, PairSummary, Statistics},
-    store::{Place, Stage, StageRecord},
+    store::{Model, Place, Stage, StageRecord},
 };
 
 /// A prompt that gave no pair of a kind, and why.
@@ -39,7 +39,10 @@ pub struct Unpaired {
 #[derive(Clone)]
 pub(crate) struct Sources<'a> {
     pub place: Place,
+    /// Who answered.
     pub drawer: Drawer,
+    /// Who judged.
+    pub judge: Model,
     pub prompts: &'a StageRecord,
     pub responses: &'a StageRecord,
     pub judgments: &'a StageRecord,
@@ -241,7 +244,10 @@ impl Sources<'_> {
             kind,
             prompt: prompt.id.clone(),
             response,
-            model: self.drawer.model.fingerprint.to_string(),
+            model: match kind {
+                PairKind::Actor => self.drawer.model.fingerprint.to_string(),
+                PairKind::Judge => self.judge.fingerprint.to_string(),
+            },
             messages,
             chosen: group.side(selection.chosen, selection.chosen_length),
             rejected: group.side(selection.rejected, selection.rejected_length),

@@ -74,7 +74,7 @@ impl Training<'_> {
                 json!({ "pairs": of_pairs, "reference": reference, "optimizer": optimizer.identity() })
             }
         };
-        Ok(Fingerprint::of(&json!({
+        let mut key = json!({
             "format": FORMAT,
             "dtype": cx.config().engine.dtype,
             "model": self.from.fingerprint,
@@ -89,7 +89,12 @@ impl Training<'_> {
             "judge_share": self.judge_share,
             "validation_share": section.validation_share,
             "settings": self.settings(cx, 0, 0)?,
-        })))
+        });
+        // Where there is none, fingerprints are what they were before there could be one.
+        if let (Some(command), Some(key)) = (&section.command, key.as_object_mut()) {
+            key.insert("command".into(), json!(command));
+        }
+        Ok(Fingerprint::of(&key))
     }
 
     fn settings(&self, cx: &Context<'_>, warmup_steps: u32, schedule_steps: u32) -> Result<TrainSettings, RunError> {

@@ -398,7 +398,8 @@ impl Lab {
                 accept_changed_plugins: self.accept_changed_plugins,
                 share: self.share.clone(),
             };
-            experiment.run(&request, Engines { generator: &mut generator, trainer: &mut trainer })
+            experiment
+                .run(&request, Engines { generator: &mut generator, trainer: &mut trainer, served: BTreeMap::new() })
         });
         let counts = counts.lock().unwrap().clone();
         (outcome, counts)
