@@ -35,9 +35,9 @@ fn json(arguments: &[&str]) -> Value {
 #[test]
 fn a_pool_of_servers_from_a_file() {
     let file = "core/remote/distributions/assumed-8b.toml";
-    let shown = json(&["bench", "pool", "--distribution", file, "--requests", "40000"]);
+    let shown = json(&["bench", "pool", "--distribution", file, "--servers", "16", "--requests", "60000"]);
     let outcome = &shown["outcome"];
-    assert_eq!(outcome["answered"], 40_000, "{outcome}");
+    assert_eq!(outcome["answered"], 60_000, "{outcome}");
     assert!(outcome["busy"].as_f64().unwrap() >= 0.95, "{outcome}");
     assert!(outcome["coordinator_seconds"].as_f64().unwrap() < outcome["seconds"].as_f64().unwrap(), "{outcome}");
     let output = metareward(["bench", "pool", "--distribution", "README.md"]).output().unwrap();
