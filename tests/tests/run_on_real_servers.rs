@@ -183,8 +183,7 @@ fn running(word: &str) -> Vec<String> {
 /// Texts and lengths in tokens by prompt and draw.
 fn texts(run: &Path, stage: &str) -> BTreeMap<String, (String, u64)> {
     let key = |record: &Value| format!("{} {} {}", record["prompt"], record["response"], record["draw"]);
-    let value =
-        |record: &Value| (record["text"].as_str().unwrap().to_owned(), record["tokens"].as_u64().unwrap());
+    let value = |record: &Value| (record["text"].as_str().unwrap().to_owned(), record["tokens"].as_u64().unwrap());
     records(&run.join(stage)).iter().map(|record| (key(record), value(record))).collect()
 }
 

@@ -32,10 +32,10 @@ mod tensorboard;
 
 pub use changes::{AcceptedChange, PluginChange, PluginIdentity};
 pub use config::{
-    ActorSection, AskingSection, Checkpoints, Config, EngineSection, EvaluationSection, GroupTraining, JudgeSection, Keep, Layers,
-    Loaded, MetaJudgeSection, ModelSection, ModelShape, PairsSection, PluginSection, PluginUse, PluginsSection,
-    PromptsSection, Reference, RolesSection, SamplerSection, Schedule, SelectorSection, ServersSection, SftSection,
-    StoreSection, TrainSection,
+    ActorSection, AskingSection, Checkpoints, Config, EngineSection, EvaluationSection, GroupTraining, JudgeSection,
+    Keep, Layers, Loaded, MetaJudgeSection, ModelSection, ModelShape, PairsSection, PluginSection, PluginUse,
+    PluginsSection, PromptsSection, Reference, RolesSection, SamplerSection, Schedule, SelectorSection, ServersSection,
+    SftSection, StoreSection, TrainSection,
 };
 pub use error::RunError;
 pub use events::{Event, Observer, Unobserved};

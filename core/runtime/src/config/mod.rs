@@ -14,9 +14,9 @@ pub use options::PluginUse;
 pub use plugins::{PluginSection, PluginsSection};
 pub use schedule::Schedule;
 pub use sections::{
-    ActorSection, Checkpoints, Config, EngineSection, EvaluationSection, GroupTraining, JudgeSection, Keep, MetaJudgeSection,
-    ModelSection, ModelShape, PairsSection, PromptsSection, Reference, SamplerSection, SelectorSection, SftSection,
-    StoreSection, TrainSection,
+    ActorSection, Checkpoints, Config, EngineSection, EvaluationSection, GroupTraining, JudgeSection, Keep,
+    MetaJudgeSection, ModelSection, ModelShape, PairsSection, PromptsSection, Reference, SamplerSection,
+    SelectorSection, SftSection, StoreSection, TrainSection,
 };
 
 pub use servers::{AskingSection, RolesSection, ServersSection};
