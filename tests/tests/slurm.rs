@@ -32,10 +32,7 @@ impl Commands {
             "for word in \"$@\"; do case $word in --nodelist=*) echo \"srun on ${word#--nodelist=}\" >&2;; esac; done\n\
              while [[ $1 == --* ]]; do shift; done\nexec \"$@\"",
         );
-        commands.add(
-            "torchrun",
-            "echo \"torchrun $*\" >&2\nwhile [[ $1 != -- ]]; do shift; done\nshift\nexec \"$@\"",
-        );
+        commands.add("torchrun", "echo \"torchrun $*\" >&2\nwhile [[ $1 != -- ]]; do shift; done\nshift\nexec \"$@\"");
         commands.add("vllm", "echo \"vllm on GPU $CUDA_VISIBLE_DEVICES: $*\"");
         commands
     }

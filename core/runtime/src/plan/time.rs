@@ -363,13 +363,13 @@ impl Predictor<'_> {
             let units = self.gpus / f64::from(figures.gpus.max(1));
             return (tokens / (rate.median * scale * units).max(f64::MIN_POSITIVE), Binds::Training, other);
         }
-        let Some(card) = self.deployment.card else { return self.from_reading(tokens) };
+        let Some(card) = self.deployment.card else { return self.as_fast_as_reading(tokens) };
         let flops = card.flops * cards::READING_EFFICIENCY * self.gpus;
         (tokens * self.operations(cost.load.sequence / 2.0) / flops, Binds::Training, true)
     }
 
     /// Where neither log-probabilities were measured nor the card is known: as fast as prompts were read.
-    fn from_reading(&self, tokens: f64) -> Spent {
+    fn as_fast_as_reading(&self, tokens: f64) -> Spent {
         let Some(figures) = &self.deployment.figures else { return (0.0, Binds::Training, true) };
         let (scale, _) = self.scale(figures);
         let units = self.gpus / f64::from(figures.gpus.max(1));
@@ -390,7 +390,7 @@ impl Predictor<'_> {
         }
         let Some(card) = self.deployment.card else {
             // Three times the operations of reading, and one more with checkpointing.
-            let (seconds, _, _) = self.from_reading(tokens);
+            let (seconds, _, _) = self.as_fast_as_reading(tokens);
             return (seconds * self.passes(), few, true);
         };
         let flops = card.flops * cards::TRAINING_EFFICIENCY * ranks;
