@@ -139,7 +139,7 @@ fn generator(
 fn note(path: &Path, records: &[ServedRecord]) -> Result<(), EngineError> {
     let failed = |error: std::io::Error| EngineError::Io { path: path.to_owned(), message: error.to_string() };
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        fs::create_dir_all(folder).map_err(failed)?;
     }
     let mut file = File::options().append(true).create(true).open(path).map_err(failed)?;
     for record in records {
