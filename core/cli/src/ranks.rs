@@ -9,8 +9,8 @@ use std::{
     },
 };
 
-use metareward_api::{EngineError, Guides, Occasion, Optimizer};
-use metareward_ranks::{Exchange, Hello, Plugins, RanksError, Training, agree, follow};
+use metareward_api::{EngineError, Generator, Guides, Occasion, Optimizer};
+use metareward_ranks::{Exchange, Hello, Leader, Plugins, RanksError, Training, agree, follow};
 use metareward_runtime::{Experiment, GroupTraining};
 use metareward_torch::{
     Group,
@@ -202,6 +202,33 @@ impl Ranks {
         self.serve(make).map_err(|failure| of_rank(self.member.rank, failure))
     }
 
+    /// Rank 0 draws with a generator that stands before all; the others follow and end as it does. There are no plugins.
+    ///
+    /// # Errors
+    /// As `lead`; when a rank cannot begin, or is gone.
+    pub fn draw(
+        &self,
+        prepare: &dyn Fn() -> Result<(Located, engine::Settings), Failure>,
+        lead: &mut dyn FnMut(&Located, &mut dyn Generator) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (located, mut settings) = prepare().map_err(|failure| of_rank(self.member.rank, failure))?;
+        settings.on_rank(self.member.local_rank)?;
+        settings.shared_by(self.member.local_size);
+        let mut own = settings.generator(&located.folder)?;
+        if self.leads() {
+            let leader = Leader::new(&self.control);
+            let outcome = lead(&located, &mut leader.generator(&mut own));
+            let code = outcome.as_ref().err().map_or(0, |failure| failure.code as u8);
+            let ended = leader.end(code).map_err(failure);
+            return outcome.and(ended);
+        }
+        let mut trainer = settings.trainer(&located.folder)?;
+        let code = follow(&self.control, &mut own, &mut trainer, &NoPlugins, &interrupt::asked)
+            .map_err(|error| of_rank(self.member.rank, engine::failure(error)))?;
+        // Rank 0 has said why.
+        std::process::exit(code.into());
+    }
+
     fn serve(&self, make: &dyn Fn(usize) -> Result<Experiment, Failure>) -> Result<u8, Failure> {
         let bug = || Failure::new(Code::Bug, "rank 0 says what no rank understands");
         loop {
@@ -270,6 +297,23 @@ impl Plugins for OfExperiment<'_> {
 
     fn optimizer(&self, iteration: u32) -> Result<&dyn Optimizer, EngineError> {
         self.0.optimizer(iteration)
+    }
+}
+
+/// Outside experiments.
+struct NoPlugins;
+
+impl Plugins for NoPlugins {
+    fn guided(
+        &self,
+        _: Occasion,
+        _: &mut dyn FnMut(&Guides<'_>) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        Err(EngineError::Machine("there are no plugins here: this is a bug".to_owned()))
+    }
+
+    fn optimizer(&self, _: u32) -> Result<&dyn Optimizer, EngineError> {
+        Err(EngineError::Machine("there are no plugins here: this is a bug".to_owned()))
     }
 }
 

@@ -3,15 +3,32 @@
 use metareward_api::{GenerationDraw, GenerationRequest, Generator, Guides, Sampling};
 use serde_json::json;
 
-use crate::{args::GenerateArgs, engine, failure::Failure, interrupt, model};
+use crate::{
+    args::GenerateArgs,
+    engine,
+    failure::Failure,
+    interrupt,
+    model::{self, Located},
+    ranks::Ranks,
+};
 
 /// Prints every answer; with `--json` one object with text, tokens and finish reason of each.
 ///
 /// # Errors
 /// When the model cannot be used or the prompt does not fit it.
 pub fn run(args: &GenerateArgs, json: bool) -> Result<(), Failure> {
-    let located = model::locate(&args.question.model, None)?;
-    let mut generator = engine::Settings::of_device(&args.device)?.generator(&located.folder)?;
+    let Some(ranks) = Ranks::meet()? else {
+        let (located, settings) = prepared(args)?;
+        return answer(args, json, &located, &mut settings.generator(&located.folder)?);
+    };
+    ranks.draw(&|| prepared(args), &mut |located, generator| answer(args, json, located, generator))
+}
+
+fn prepared(args: &GenerateArgs) -> Result<(Located, engine::Settings), Failure> {
+    Ok((model::locate(&args.question.model, None)?, engine::Settings::of_device(&args.device)?))
+}
+
+fn answer(args: &GenerateArgs, json: bool, located: &Located, generator: &mut dyn Generator) -> Result<(), Failure> {
     let card = generator.load(&located.folder).map_err(engine::failure)?;
     let sampling = Sampling {
         temperature: if args.greedy { 0.0 } else { args.temperature },
