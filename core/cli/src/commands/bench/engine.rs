@@ -204,7 +204,7 @@ fn measure(
 
 /// One answer, so that what is made at the first call is there.
 fn warm_up(generator: &mut dyn Generator, sample: &Sample<'_>, asked: &[GenerationRequest]) -> Result<(), Failure> {
-    let first: Vec<GenerationRequest> = asked.iter().take(1).map(|request| first_tokens(request)).collect();
+    let first: Vec<GenerationRequest> = asked.iter().take(1).map(first_tokens).collect();
     sample.draw(generator, Part::Actor, &first, &Quiet).map(drop).map_err(experiment::failure)
 }
 
