@@ -5,7 +5,16 @@
 mod processes;
 mod train_support;
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use metareward_api::{
     EngineError, GradientSum, Lora, Optimizer, OptimizerState, PairLogProbs, Plugin, PluginError, PluginInfo,
@@ -25,26 +34,34 @@ const DPO: Dpo = Dpo { beta: 0.1 };
 /// The weight of a pair whose loss is not a number.
 const BROKEN: f64 = 3.5;
 
-/// DPO, but for pairs of one weight.
-struct Breaking(Dpo);
+/// DPO, but for pairs of one weight, and as often as it lives.
+struct Breaking {
+    dpo: Dpo,
+    /// Calls that are left.
+    lives: AtomicU32,
+}
 
 impl Plugin for Breaking {
     fn info(&self) -> PluginInfo {
-        self.0.info()
+        self.dpo.info()
     }
 }
 
 impl Optimizer for Breaking {
     fn needs_reference(&self) -> Result<bool, PluginError> {
-        self.0.needs_reference()
+        self.dpo.needs_reference()
     }
 
     fn loss_at_start(&self) -> Result<Option<f64>, PluginError> {
-        self.0.loss_at_start()
+        self.dpo.loss_at_start()
     }
 
     fn loss(&self, pairs: &[PairLogProbs]) -> Result<PreferenceLoss, PluginError> {
-        let mut loss = self.0.loss(pairs)?;
+        if self.lives.fetch_sub(1, Ordering::SeqCst) == 0 {
+            // As `kill -9` does: nothing is closed in good order.
+            std::process::abort();
+        }
+        let mut loss = self.dpo.loss(pairs)?;
         for (value, pair) in loss.losses.iter_mut().zip(pairs) {
             if pair.weight == BROKEN {
                 *value = f64::NAN;
@@ -75,6 +92,8 @@ struct Case {
     short_rank: Option<usize>,
     /// Whether the loss of one record is not a number.
     broken: bool,
+    /// The rank that dies at the third micro-batch.
+    dies: Option<usize>,
 }
 
 impl Case {
@@ -93,6 +112,7 @@ impl Case {
             gradients: GradientSum::F32,
             short_rank: None,
             broken: false,
+            dies: None,
         }
     }
 
@@ -131,7 +151,9 @@ impl Case {
                 data.0[2].id = "the broken one".to_owned();
                 data.0[2].weight = BROKEN;
             }
-            let data = TrainData::Preference { data: &data, optimizer: &Breaking(DPO) };
+            let dies = self.dies.is_some() && group.map(|group| group.rank()) == self.dies;
+            let loss = Breaking { dpo: DPO, lives: AtomicU32::new(if dies { 2 } else { u32::MAX }) };
+            let data = TrainData::Preference { data: &data, optimizer: &loss };
             let mut job = job("dpo-model", &self.folder, data, in_order(8, 5, 2), settings);
             job.validation = vec![7, 8, 9];
             trainer.train(&job, &watch)
@@ -214,6 +236,9 @@ fn worker() {
             for case in cases() {
                 let (report, _) = case.train(Some(&group));
                 println!("failed with: {}", report.unwrap_err());
+                if case.dies.is_some() {
+                    return;
+                }
             }
             group.barrier().unwrap();
         }
@@ -410,6 +435,26 @@ fn one_without_memory_makes_all_take_less() {
         let state = &files(&case.folder)["state/training.safetensors"];
         assert!(String::from_utf8_lossy(state).contains("micro_batch_tokens"), "the memory was enough");
         same_but_for_rounding(case, &alone);
+    }
+}
+
+/// A process that dies in the middle of a step is an error in the others, at once, and the run goes on from what was saved.
+#[test]
+fn a_process_that_dies_ends_the_others_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = Case { pairs: true, ..Case::new(folder.path().join("alone")) };
+    alone.train(None).0.unwrap();
+    for (rank, sharding) in [(1, Sharding::None), (2, Sharding::Gradients), (0, Sharding::Parameters)] {
+        let case = Case { sharding, folder: folder.path().join(format!("{sharding:?}")), ..alone.clone() };
+        let ended = play_cases("fail", 3, &[Case { dies: Some(rank), ..case.clone() }]);
+        for (other, process) in ended.iter().enumerate() {
+            assert_eq!(process.status.success(), other != rank, "process {other}: {}", process.said);
+            let said = process.said.contains("failed with: process group: another process is gone");
+            assert_eq!(said, other != rank, "process {other}: {}", process.said);
+            assert!(process.seconds < 30.0, "{} s", process.seconds);
+        }
+        all_well(&play_cases("train", 2, std::slice::from_ref(&case)));
+        same_but_for_rounding(&case, &alone);
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     ffi::{CStr, CString, c_char, c_int},
     ptr::NonNull,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -120,6 +123,8 @@ pub(crate) enum Reduction {
 pub(crate) struct Gloo {
     /// Operations are started one at a time: their order is what matches them between processes.
     raw: Mutex<NonNull<RawGroup>>,
+    /// Operations that have not ended well, or not yet.
+    open: Arc<AtomicUsize>,
 }
 
 // SAFETY: the group's own threads do its work, and every call to start some is behind the lock.
@@ -159,7 +164,7 @@ impl Gloo {
             ))
         })?;
         let raw = NonNull::new(out).ok_or_else(|| TorchError::Group("c10d gave no group: this is a bug".to_owned()))?;
-        Ok(Self { raw: Mutex::new(raw) })
+        Ok(Self { raw: Mutex::new(raw), open: Arc::default() })
     }
 
     /// Starts an operation on `tensors`, which the handle keeps. `patience` is 0 where the operation limits itself.
@@ -173,7 +178,10 @@ impl Gloo {
         let mut out = std::ptr::null_mut();
         said(|error, capacity| call(group.as_ptr(), &raw mut out, error, capacity)).map_err(lost)?;
         match NonNull::new(out) {
-            raw @ Some(_) => Ok(GlooWork { raw, patience, _tensors: tensors }),
+            raw @ Some(_) => {
+                self.open.fetch_add(1, Ordering::SeqCst);
+                Ok(GlooWork { raw, patience, open: Arc::clone(&self.open), _tensors: tensors })
+            }
             None => Err(TorchError::Group("c10d gave no operation: this is a bug".to_owned())),
         }
     }
@@ -252,7 +260,12 @@ impl Gloo {
 }
 
 impl Drop for Gloo {
+    /// Closes the connections, unless an operation has failed or is under way: c10d would wait for it, and the others, who
+    /// do the same, would wait for this process. Then they are closed when the process ends.
     fn drop(&mut self) {
+        if self.open.load(Ordering::SeqCst) > 0 {
+            return;
+        }
         let group = self.raw.get_mut().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the pointer came from `metareward_group_join` and is freed once.
         unsafe { metareward_group_leave(group.as_ptr()) };
@@ -264,6 +277,7 @@ pub(crate) struct GlooWork {
     raw: Option<NonNull<RawWork>>,
     /// How long to wait, where the operation itself has no limit.
     patience: Duration,
+    open: Arc<AtomicUsize>,
     _tensors: Vec<Tensor>,
 }
 
@@ -276,7 +290,10 @@ impl GlooWork {
         let Some(raw) = self.raw.take() else { return Ok(()) };
         let patience = milliseconds(self.patience);
         // SAFETY: the handle came from the shim, and the call frees it: it was taken out of what `drop` frees.
-        said(|error, capacity| unsafe { metareward_group_wait(raw.as_ptr(), patience, error, capacity) }).map_err(lost)
+        said(|error, capacity| unsafe { metareward_group_wait(raw.as_ptr(), patience, error, capacity) })
+            .map_err(lost)?;
+        self.open.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 
