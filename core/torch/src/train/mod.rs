@@ -406,7 +406,8 @@ impl TorchTrainer {
         let sharding = if self.group.is_some() { self.options.sharding } else { Sharding::None };
         let trainable = match (&self.group, sharding) {
             (Some(_), Sharding::Parameters) if settings.lora.is_some() => {
-                let message = "adapters leave nearly all weights as they are, and these are not shared out: use \"none\"";
+                let message =
+                    "adapters leave nearly all weights as they are, and these are not shared out: use \"none\"";
                 let record = "train.sharding".to_owned();
                 return Err(EngineError::Input { record, message: message.to_owned() });
             }
