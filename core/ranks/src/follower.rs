@@ -8,7 +8,7 @@ use metareward_api::{
 use crate::{
     Exchange, RanksError,
     message::{Command, Guided, Job, broadcast, gather, scatter},
-    rounds::{Work, beside},
+    rounds::{Ended, Work, beside},
 };
 
 /// The plugins of an experiment, which every rank makes from the same config.
@@ -67,12 +67,12 @@ impl Follower<'_> {
         match command {
             Command::End(_) => {}
             Command::Load(folder) => {
-                let (outcome, _) = beside(exchange, Work::Shares, watch, |_| generator.load(&folder))?;
+                let Ended { outcome, .. } = beside(exchange, Work::Shares, watch, |_| generator.load(&folder))?;
                 gather(exchange, &outcome)?;
             }
             Command::Generate(guided) => {
                 let own: Vec<GenerationRequest> = scatter(exchange, &[])?;
-                let (outcome, _) = beside(exchange, Work::Shares, watch, |watch| {
+                let Ended { outcome, .. } = beside(exchange, Work::Shares, watch, |watch| {
                     let mut answers = Vec::new();
                     guiding(*plugins, guided, &mut |guides| {
                         answers = generator.generate(&own, guides, watch)?;
@@ -84,13 +84,13 @@ impl Follower<'_> {
             }
             Command::Measure { folder, max_length } => {
                 let own: Vec<Example> = scatter(exchange, &[])?;
-                let (outcome, _) = beside(exchange, Work::Shares, watch, |watch| {
+                let Ended { outcome, .. } = beside(exchange, Work::Shares, watch, |watch| {
                     trainer.log_probabilities(&folder, &own, max_length, watch)
                 })?;
                 gather(exchange, &outcome)?;
             }
             Command::Train(job) => {
-                let (outcome, _) =
+                let Ended { outcome, .. } =
                     beside(exchange, Work::Lockstep, watch, |watch| train(*trainer, *plugins, *job, watch))?;
                 match outcome {
                     Ok(()) | Err(EngineError::Stopped) => {}

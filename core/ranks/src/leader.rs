@@ -1,6 +1,12 @@
 //! Rank 0: the engines that the loop sees.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use metareward_api::{
     EngineError, Example, Generation, GenerationRequest, Generator, Guides, Message, ModelCard, SequenceLogProb,
@@ -11,13 +17,30 @@ use crate::{
     Exchange, Piece, RanksError,
     error::{of_rank, together},
     message::{Command, Guided, Job, broadcast, gather, scatter},
-    rounds::{Work, beside},
+    rounds::{Ended, Work, beside},
     share_examples, share_requests,
 };
 
-/// Rank 0 before the others, which [`follow`](crate::follow).
+/// Rank 0 before the others, which [`follow`](crate::follow). When one of them was asked to stop, a call that was nearly
+/// over still gives its answers, and every later one of these engines ends with [`EngineError::Stopped`].
 pub struct Leader<'x> {
     exchange: &'x dyn Exchange,
+    wish: Wish,
+}
+
+/// Whether a rank was asked to stop.
+#[derive(Clone, Default)]
+struct Wish(Arc<AtomicBool>);
+
+impl Wish {
+    fn hear(&self, stop: bool) {
+        self.0.fetch_or(stop, Ordering::Relaxed);
+    }
+
+    /// Refuses to begin anything once there is the wish.
+    fn refuse(&self) -> Result<(), EngineError> {
+        if self.0.load(Ordering::Relaxed) { Err(EngineError::Stopped) } else { Ok(()) }
+    }
 }
 
 /// Who trains.
@@ -33,17 +56,17 @@ pub enum Training {
 impl<'x> Leader<'x> {
     /// Leads the ranks that `exchange` reaches.
     pub fn new(exchange: &'x dyn Exchange) -> Self {
-        Self { exchange }
+        Self { exchange, wish: Wish::default() }
     }
 
     /// A generator whose draws all ranks share; `own` draws rank 0's share.
     pub fn generator<'g>(&self, own: &'g mut dyn Generator) -> LeadingGenerator<'x, 'g> {
-        LeadingGenerator { exchange: self.exchange, own }
+        LeadingGenerator { exchange: self.exchange, wish: self.wish.clone(), own }
     }
 
     /// A trainer whose work all ranks share; `own` does rank 0's.
     pub fn trainer<'g>(&self, own: &'g mut dyn Trainer, training: Training) -> LeadingTrainer<'x, 'g> {
-        LeadingTrainer { exchange: self.exchange, own, training }
+        LeadingTrainer { exchange: self.exchange, wish: self.wish.clone(), own, training }
     }
 
     /// Lets the others end with this exit code.
@@ -58,16 +81,19 @@ impl<'x> Leader<'x> {
 /// What all ranks answered to work that was just commanded.
 fn shared<T: serde::Serialize + serde::de::DeserializeOwned>(
     exchange: &dyn Exchange,
+    wish: &Wish,
     watch: &dyn Watch,
     work: impl FnOnce(&dyn Watch) -> Result<T, EngineError>,
 ) -> Result<Vec<T>, EngineError> {
-    let (outcome, _) = beside(exchange, Work::Shares, watch, work)?;
+    let Ended { outcome, stop, .. } = beside(exchange, Work::Shares, watch, work)?;
+    wish.hear(stop);
     together(gather(exchange, &outcome)?.unwrap_or_default())
 }
 
 /// The generator of [`Leader::generator`].
 pub struct LeadingGenerator<'x, 'g> {
     exchange: &'x dyn Exchange,
+    wish: Wish,
     own: &'g mut dyn Generator,
 }
 
@@ -80,6 +106,7 @@ impl LeadingGenerator<'_, '_> {
         guides: &Guides<'_>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError> {
+        self.wish.refuse()?;
         let guided = Guided {
             occasion: guides.occasion,
             reshape: guides.reshape.is_some(),
@@ -89,7 +116,7 @@ impl LeadingGenerator<'_, '_> {
         let of_pieces = |pieces: &Vec<Piece>| pieces.iter().filter_map(|piece| part(requests, piece)).collect();
         let parts: Vec<Vec<GenerationRequest>> = shares.iter().map(of_pieces).collect();
         let own: Vec<GenerationRequest> = scatter(self.exchange, &parts)?;
-        let answers = shared(self.exchange, watch, |watch| self.own.generate(&own, guides, watch))?;
+        let answers = shared(self.exchange, &self.wish, watch, |watch| self.own.generate(&own, guides, watch))?;
         let mut results: Vec<Vec<Option<Generation>>> =
             requests.iter().map(|request| vec![None; request.draws.len()]).collect();
         for (rank, (pieces, answers)) in shares.iter().zip(answers).enumerate() {
@@ -122,7 +149,7 @@ impl Generator for LeadingGenerator<'_, '_> {
     fn load(&mut self, folder: &Path) -> Result<ModelCard, EngineError> {
         let folder = absolute(folder)?;
         broadcast(self.exchange, Some(&Command::Load(folder.clone())))?;
-        let cards = shared(self.exchange, &Unwatched, |_| self.own.load(&folder))?;
+        let cards = shared(self.exchange, &self.wish, &Unwatched, |_| self.own.load(&folder))?;
         let card = cards.first().cloned();
         if let Some(rank) = cards.iter().position(|other| Some(other) != card.as_ref()) {
             let message = format!("rank {rank} finds another model there than rank 0; all ranks need the same files");
@@ -153,6 +180,7 @@ impl Generator for LeadingGenerator<'_, '_> {
 /// The trainer of [`Leader::trainer`].
 pub struct LeadingTrainer<'x, 'g> {
     exchange: &'x dyn Exchange,
+    wish: Wish,
     own: &'g mut dyn Trainer,
     training: Training,
 }
@@ -165,13 +193,16 @@ impl Trainer for LeadingTrainer<'_, '_> {
         max_length: u32,
         watch: &dyn Watch,
     ) -> Result<Vec<SequenceLogProb>, EngineError> {
+        self.wish.refuse()?;
         let folder = absolute(folder)?;
         let shares = share_examples(examples, self.exchange.size());
         broadcast(self.exchange, Some(&Command::Measure { folder: folder.clone(), max_length }))?;
         let of_indices = |of: &Vec<usize>| of.iter().filter_map(|index| examples.get(*index).cloned()).collect();
         let parts: Vec<Vec<Example>> = shares.iter().map(of_indices).collect();
         let own: Vec<Example> = scatter(self.exchange, &parts)?;
-        let found = shared(self.exchange, watch, |watch| self.own.log_probabilities(&folder, &own, max_length, watch))?;
+        let found = shared(self.exchange, &self.wish, watch, |watch| {
+            self.own.log_probabilities(&folder, &own, max_length, watch)
+        })?;
         let mut results = vec![None; examples.len()];
         for (index, found) in shares.iter().zip(found).flat_map(|(of, found)| of.iter().zip(found)) {
             if let Some(place) = results.get_mut(*index) {
@@ -183,6 +214,7 @@ impl Trainer for LeadingTrainer<'_, '_> {
     }
 
     fn train(&mut self, job: &TrainJob<'_>, watch: &dyn Watch) -> Result<TrainReport, EngineError> {
+        self.wish.refuse()?;
         if self.training == Training::Alone {
             return self.own.train(job, watch);
         }
@@ -195,7 +227,9 @@ impl Trainer for LeadingTrainer<'_, '_> {
             settings: job.settings.clone(),
         };
         broadcast(self.exchange, Some(&Command::Train(Box::new(message))))?;
-        let (outcome, failed) = beside(self.exchange, Work::Lockstep, watch, |watch| self.own.train(job, watch))?;
+        let Ended { outcome, failed, stop } =
+            beside(self.exchange, Work::Lockstep, watch, |watch| self.own.train(job, watch))?;
+        self.wish.hear(stop);
         // Where another rank failed, rank 0 lost it, and says what it failed of.
         match (outcome, failed) {
             (Err(EngineError::Stopped), None) => Err(EngineError::Stopped),

@@ -94,8 +94,18 @@ impl Drop for Panicked<'_, '_> {
     }
 }
 
+/// How work that all ranks did ended.
+pub(crate) struct Ended<T> {
+    /// What came of this rank's work.
+    pub outcome: Result<T, EngineError>,
+    /// At rank 0: the first rank that failed, with its error.
+    pub failed: Option<EngineError>,
+    /// Some rank was asked to stop, perhaps when all had finished already.
+    pub stop: bool,
+}
+
 /// Does this rank's `work` beside the rounds. `outside` sees the whole group's progress on rank 0, and says on every rank
-/// whether to stop. Returns what came of this rank's work, and, at rank 0, the first rank that failed with its error.
+/// whether to stop.
 ///
 /// # Errors
 /// When another rank is gone; this one's work was then stopped.
@@ -104,7 +114,7 @@ pub(crate) fn beside<T>(
     kind: Work,
     outside: &dyn Watch,
     work: impl FnOnce(&dyn Watch) -> Result<T, EngineError>,
-) -> Result<(Result<T, EngineError>, Option<EngineError>), RanksError> {
+) -> Result<Ended<T>, RanksError> {
     let pulse = Pulse {
         outside,
         work: kind,
@@ -127,20 +137,23 @@ pub(crate) fn beside<T>(
             work(&pulse)
         };
         pulse.finish(outcome.as_ref().err().filter(|error| **error != EngineError::Stopped).cloned());
-        let failed = rounds.join().map_err(|_| RanksError::Lost("the rounds panicked: this is a bug".to_owned()))??;
-        Ok((outcome, failed))
+        let (failed, stop) =
+            rounds.join().map_err(|_| RanksError::Lost("the rounds panicked: this is a bug".to_owned()))??;
+        Ok(Ended { outcome, failed, stop })
     })
 }
 
-/// Rounds until all are finished. Returns, at rank 0, the first rank's failure.
-fn rounds(exchange: &dyn Exchange, pulse: &Pulse<'_>) -> Result<Option<EngineError>, RanksError> {
+/// Rounds until all are finished. Returns, at rank 0, the first rank's failure; and whether one was asked to stop.
+fn rounds(exchange: &dyn Exchange, pulse: &Pulse<'_>) -> Result<(Option<EngineError>, bool), RanksError> {
+    let mut asked = false;
     loop {
         let all = gather(exchange, &pulse.wait())?;
         let failed = all.as_ref().and_then(|all| {
             all.iter().enumerate().find_map(|(rank, status)| Some(on_rank(rank, status.failed.clone()?)))
         });
         let verdict = all.map(|all| {
-            let stop = all.iter().any(|status| status.stop || status.failed.is_some());
+            asked |= all.iter().any(|status| status.stop);
+            let stop = asked || failed.is_some();
             let finished = all.iter().all(|status| status.finished);
             if pulse.work == Work::Shares {
                 let sum = |count: fn(&Progress) -> u64| all.iter().map(|status| count(&status.progress)).sum();
@@ -154,7 +167,7 @@ fn rounds(exchange: &dyn Exchange, pulse: &Pulse<'_>) -> Result<Option<EngineErr
             pulse.stop.store(true, Ordering::Relaxed);
         }
         if verdict.over {
-            return Ok(failed);
+            return Ok((failed, asked));
         }
     }
 }

@@ -210,6 +210,23 @@ fn a_stop_at_any_rank_stops_all() {
 }
 
 #[test]
+fn a_wish_to_stop_that_comes_as_the_work_ends_keeps_the_work_and_begins_no_other() {
+    for asked in 1..3 {
+        let requests: Vec<_> = (0..6).map(|at| request("", &at.to_string(), 2)).collect();
+        let (outcomes, ended) = group(3, &|rank| rank == asked, |generator, trainer| {
+            let mut generate = || generator.generate(&requests, &Default::default(), &Seen::default());
+            let first = generate();
+            let made = Made::new();
+            (first, generate(), trainer.train(&job(&made, "again"), &Seen::default()))
+        });
+        let (first, then, training) = outcomes;
+        assert_eq!(first.map(|answers| answers.len()), Ok(6));
+        assert_eq!((then, training), (Err(EngineError::Stopped), Err(EngineError::Stopped)));
+        assert_eq!(ended, vec![Ok(7); 2]);
+    }
+}
+
+#[test]
 fn a_rank_that_is_gone_ends_all() {
     let mut requests = with_one(PANICS);
     requests.extend((0..4).map(|at| request(WAITS, &format!("w{at}{}", "x".repeat(400)), 2)));
