@@ -240,16 +240,25 @@ impl CpuWorker {
     }
 
     /// Room for the slots of this batch, doubling up to the capacity.
-    fn reserve(&mut self, batch: &Batch) {
+    ///
+    /// # Errors
+    /// When there is no memory for it. The worker is then of no use but to be dropped.
+    fn reserve(&mut self, batch: &Batch) -> Result<()> {
         let row = self.model.heads.keys * self.model.heads.width;
         let needed = batch.slots.iter().max().map_or(0, |slot| *slot as usize + 1);
         let have = self.keys.first().map_or(0, |keys| keys.len() / row);
         if needed > have {
             let slots = needed.max((2 * have).min(self.capacity)).max(256.min(self.capacity));
             for pool in self.keys.iter_mut().chain(&mut self.values) {
-                pool.grow(slots * row);
+                if !pool.try_grow(slots * row) {
+                    let bytes = (slots * row * size_of::<f32>()) as u64;
+                    let message =
+                        format!("out of memory: {bytes} bytes for keys or values of a layer ({slots} tokens)");
+                    return Err(TorchError::Memory(message));
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -259,7 +268,7 @@ impl Backend for CpuWorker {
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<()> {
-        self.reserve(batch);
+        self.reserve(batch)?;
         let model = Arc::clone(&self.model);
         let (level, heads) = (model.level, model.heads);
         let rows = batch.rows();

@@ -455,6 +455,16 @@ impl Floats {
             self.len = len;
         }
     }
+
+    /// [`grow`](Self::grow) for what may be too much: whether there was memory for it. Takes no more than is asked for.
+    pub(crate) fn try_grow(&mut self, len: usize) -> bool {
+        let more = len.div_ceil(LANES).saturating_sub(self.lines.len());
+        let there = self.lines.try_reserve_exact(more).is_ok();
+        if there {
+            self.grow(len);
+        }
+        there
+    }
 }
 
 impl std::ops::Deref for Floats {
