@@ -1,12 +1,13 @@
 //! Memory of training as predicted and as measured: the process's largest resident set.
 //!
-//! One test, alone in its process: the figure is the whole process's.
+//! Each setting is trained in a process of its own: the figure is the whole process's, and what an earlier setting left free
+//! between what it still holds would be filled first, and not be counted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod train_support;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use metareward_api::{GradientSum, Message, OptimizerState, PreferenceExample, TrainData, Trainer, WeightUpdates};
 use metareward_torch::{
@@ -68,12 +69,61 @@ fn words(seed: usize, count: usize) -> String {
     (0..count).map(|i| format!("w{}", (seed * 31 + i * i * 7 + i) % 56)).collect::<Vec<_>>().join(" ")
 }
 
+/// Which of [`cases`] the process that is started measures.
+const CASE: &str = "METAREWARD_TEST_CASE";
+/// What stands before the ratio that it prints.
+const RATIO: &str = "measured / predicted = ";
+
+/// Hidden size, inner size, layers and vocabulary.
+type Shape = (i64, i64, i64, i64);
+
+/// What is measured: shape of the model, number formats, activation checkpointing.
+fn cases() -> [(Shape, Precision, Forms, bool); 6] {
+    let (f32, bf16) = (Precision::F32, Precision::Bf16);
+    let form = |weights, optimizer_state, gradients| Forms { weights, optimizer_state, gradients };
+    let masters = Forms::default();
+    let eight = form(WeightUpdates::Masters, OptimizerState::EightBit, GradientSum::F32);
+    let compensated = form(WeightUpdates::Compensated, OptimizerState::EightBit, GradientSum::Bf16);
+    let stochastic = form(WeightUpdates::Stochastic, OptimizerState::Bf16, GradientSum::Bf16);
+    let (narrow, wide) = ((256, 768, 4, 4096), (384, 1024, 8, 8192));
+    [
+        (narrow, f32, masters, false),
+        (wide, f32, masters, true),
+        (wide, f32, eight, false),
+        (wide, bf16, masters, false),
+        (wide, bf16, compensated, true),
+        (wide, bf16, stochastic, true),
+    ]
+}
+
 #[test]
 fn predicted_memory_is_within_a_tenth_of_what_is_measured() {
     if fs::write("/proc/self/clear_refs", "5").is_err() {
         println!("skipped: this system cannot set the largest resident set back");
         return;
     }
+    let ratios = (0..cases().len()).map(|case| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "measures", "--ignored", "--nocapture"])
+            .env(CASE, case.to_string())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        let line = text.lines().find(|line| line.contains(RATIO)).unwrap();
+        println!("{line}");
+        line.split(RATIO).nth(1).unwrap().parse::<f64>().unwrap()
+    });
+    let ratios: Vec<f64> = ratios.collect();
+    assert!(ratios.iter().all(|ratio| (0.9..1.1).contains(ratio)), "{ratios:?}");
+}
+
+/// What the processes do that the test starts.
+#[test]
+#[ignore = "started by another test"]
+fn measures() {
+    let case: usize = std::env::var(CASE).unwrap().parse().unwrap();
+    let (shape, precision, forms, checkpointing) = cases()[case];
     // Prompts share nothing: 5 + 60 tokens of the prompt, and two completions of 40 and the end.
     let pairs: Vec<PreferenceExample> = (0..16)
         .map(|index| PreferenceExample {
@@ -91,9 +141,8 @@ fn predicted_memory_is_within_a_tenth_of_what_is_measured() {
     let scratch = tempfile::tempdir().unwrap();
     // libtorch's operations with checkpointing are measured on one thread, as models of over 50 million parameters use them:
     // small pieces of two threads fill the heap's gaps now so, now otherwise, and that varies by a tenth.
-    let threads = |precision, checkpointing| if precision == Precision::Bf16 && checkpointing { 1 } else { 2 };
-    let run = |folder: &Path, precision: Precision, forms: Forms, checkpointing: bool| {
-        let threads = threads(precision, checkpointing);
+    let threads = if precision == Precision::Bf16 && checkpointing { 1 } else { 2 };
+    let run = |folder: &Path, forms: Forms, checkpointing: bool| {
         let options = TrainerOptions { device: DeviceChoice::Cpu, precision, threads, ..TrainerOptions::default() };
         let settings = metareward_api::TrainSettings {
             activation_checkpointing: checkpointing,
@@ -110,62 +159,43 @@ fn predicted_memory_is_within_a_tenth_of_what_is_measured() {
         job.model = folder.to_owned();
         TorchTrainer::new(options).train(&job, &Steps::default()).unwrap();
     };
+    // What the libraries take once is not the model's.
     let small = scratch.path().join("small");
     model(&small, 64, 128, 1, 64);
-    run(&small, Precision::F32, Forms::default(), false);
-    run(&small, Precision::Bf16, Forms::default(), false);
-    let (f32, bf16) = (Precision::F32, Precision::Bf16);
-    let form = |weights, optimizer_state, gradients| Forms { weights, optimizer_state, gradients };
-    let masters = Forms::default();
-    let eight = form(WeightUpdates::Masters, OptimizerState::EightBit, GradientSum::F32);
-    let compensated = form(WeightUpdates::Compensated, OptimizerState::EightBit, GradientSum::Bf16);
-    let stochastic = form(WeightUpdates::Stochastic, OptimizerState::Bf16, GradientSum::Bf16);
-    let (narrow, wide) = ((256, 768, 4, 4096), (384, 1024, 8, 8192));
-    let mut ratios = Vec::new();
-    for (shape, precision, forms, checkpointing) in [
-        (narrow, f32, masters, false),
-        (wide, f32, masters, true),
-        (wide, f32, eight, false),
-        (wide, bf16, masters, false),
-        (wide, bf16, compensated, true),
-        (wide, bf16, stochastic, true),
-    ] {
-        let (hidden, inner, layers, vocabulary) = shape;
-        let folder = scratch.path().join(format!("{hidden}"));
-        let config = model(&folder, hidden, inner, layers, vocabulary);
-        // SAFETY: glibc's own function; it gives freed memory back, so that what is measured is not memory used before.
-        #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        unsafe {
-            malloc_trim(0);
-        }
-        fs::write("/proc/self/clear_refs", "5").unwrap();
-        let before = status("VmRSS").unwrap();
-        run(&folder, precision, forms, checkpointing);
-        let measured = status("VmHWM").unwrap() - before;
-        // 64 + 5 tokens of the prompt and 2 · 42 of the completions, less the last one of each; libtorch's operations take
-        // the prompt twice, and the last tokens too.
-        let native = precision == f32;
-        let load = Load {
-            precision,
-            forms,
-            native,
-            gpu: false,
-            step_tokens: if native { 16 * (66 + 2 * 41) } else { 16 * 2 * (66 + 42) },
-            predicting: 16 * 2 * 42,
-            micro_batch_tokens: 1024,
-            workers: u64::from(threads(precision, checkpointing)),
-            checkpointing,
-        };
-        let predicted = training_memory(&config, &load);
-        let ratio = measured as f64 / predicted.total() as f64;
-        println!(
-            "{precision:?}, {forms:?}, hidden {hidden}, {layers} layers, vocabulary {vocabulary}, checkpointing {checkpointing}: \
-             state {:.0} MB, activations {:.0} MB, measured {:.0} MB = {ratio:.3} of what was predicted",
-            predicted.state as f64 / 1e6,
-            predicted.activations as f64 / 1e6,
-            measured as f64 / 1e6
-        );
-        ratios.push(ratio);
+    run(&small, Forms::default(), false);
+    let (hidden, inner, layers, vocabulary) = shape;
+    let folder = scratch.path().join(format!("{hidden}"));
+    let config = model(&folder, hidden, inner, layers, vocabulary);
+    // SAFETY: glibc's own function; it gives freed memory back, so that what is measured is not memory used before.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        malloc_trim(0);
     }
-    assert!(ratios.iter().all(|ratio| (0.9..1.1).contains(ratio)), "{ratios:?}");
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS").unwrap();
+    run(&folder, forms, checkpointing);
+    let measured = status("VmHWM").unwrap() - before;
+    // 64 + 5 tokens of the prompt and 2 · 42 of the completions, less the last one of each; libtorch's operations take
+    // the prompt twice, and the last tokens too.
+    let native = precision == Precision::F32;
+    let load = Load {
+        precision,
+        forms,
+        native,
+        gpu: false,
+        step_tokens: if native { 16 * (66 + 2 * 41) } else { 16 * 2 * (66 + 42) },
+        predicting: 16 * 2 * 42,
+        micro_batch_tokens: 1024,
+        workers: threads as u64,
+        checkpointing,
+    };
+    let predicted = training_memory(&config, &load);
+    let ratio = measured as f64 / predicted.total() as f64;
+    println!(
+        "{precision:?}, {forms:?}, hidden {hidden}, {layers} layers, vocabulary {vocabulary}, checkpointing {checkpointing}: \
+         state {:.0} MB, activations {:.0} MB, measured {:.0} MB; {RATIO}{ratio:.3}",
+        predicted.state as f64 / 1e6,
+        predicted.activations as f64 / 1e6,
+        measured as f64 / 1e6
+    );
 }
