@@ -1,7 +1,8 @@
 //! Weight matrices, packed once in the order in which products read them.
 //!
-//! Packing is most of what loading costs: the numbers are read where the file is mapped, by all threads, and written to
-//! large pages, so that neither a copy nor the page faults of small pages come on top.
+//! Packing is most of what loading costs: the numbers are read where the file is mapped, by all threads, and written once to
+//! fresh pages. Not to huge ones: products are no faster with them, and a system whose memory is full of files
+//! moves those out of the way first, which took up to 2 s for 1 GB.
 
 use std::thread;
 
@@ -18,7 +19,7 @@ const WORTH_A_THREAD: usize = 1 << 18;
 /// cache.
 const BLOCK: usize = 16;
 
-/// Zeros to begin with, in large pages where the system has them.
+/// Floats in memory of their own, zeros to begin with: what is never written takes no memory.
 pub(crate) struct Pages {
     memory: MmapMut,
     len: usize,
@@ -33,9 +34,6 @@ impl Pages {
         let bytes = len * size_of::<f32>();
         let memory = MmapMut::map_anon(bytes.max(1))
             .map_err(|error| TorchError::Memory(format!("no memory for {bytes} bytes of weights: {error}")))?;
-        // Advice that the system may not know: small pages do as well, slower.
-        #[cfg(target_os = "linux")]
-        let _ = memory.advise(memmap2::Advice::HugePage);
         Ok(Self { memory, len })
     }
 }
