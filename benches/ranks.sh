@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=${1:-target/release/metareward}
 folder=${2:-$(mktemp -d)}
+mkdir -p "$folder"
 port=29700
 
 run() { # name, processes, threads

@@ -135,7 +135,8 @@ pub struct RankMemory {
     pub fits: Option<bool>,
 }
 
-/// What a rank takes in every form of training. With sharded weights two gathered layers come on top.
+/// What a rank takes in every form of training that there is with so many. With sharded weights two gathered layers come on
+/// top.
 pub(super) fn per_rank(plan: &Plan, state: &StateBytes, ranks: u32, memory: Option<u64>) -> Vec<RankMemory> {
     let parameters = plan.parameters as f64;
     let layer = plan.model.layers.max(1);
@@ -149,7 +150,8 @@ pub(super) fn per_rank(plan: &Plan, state: &StateBytes, ranks: u32, memory: Opti
         // The process itself takes half a gigabyte of a GPU.
         RankMemory { sharding, bytes: bytes as u64, fits: memory.map(|memory| bytes + 0.5e9 <= memory as f64) }
     };
-    Sharding::ALL.into_iter().map(of).collect()
+    // One rank has nobody to share with.
+    Sharding::ALL.into_iter().filter(|sharding| ranks > 1 || *sharding == Sharding::None).map(of).collect()
 }
 
 /// An estimate of activations where the engine itself has not said: with checkpointing, the inputs of all layers and one

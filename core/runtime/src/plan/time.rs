@@ -188,7 +188,7 @@ pub fn predict(plan: &Plan, deployment: &Deployment) -> Result<TimePlan, String>
                 "training does not fit {gpus} GPUs in any form: it needs at least {:.0} GB a rank",
                 rank_memory.iter().map(|rank| rank.bytes).min().unwrap_or(0) as f64 / 1e9
             ));
-            Sharding::Parameters
+            rank_memory.last().map_or(Sharding::None, |rank| rank.sharding)
         }
     };
     let copies = f64::from(gpus / gpus_per_copy).max(1.0);
