@@ -15,6 +15,8 @@ use std::{
     sync::OnceLock,
 };
 
+use serde_json::Value;
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -58,6 +60,21 @@ pub fn metareward<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item =
     command
 }
 
+/// Settings of the quickstart that make it shorter in every dimension, with every stage in it.
+pub const SHORT: [&str; 11] = [
+    "iterations=2",
+    "actor.pairs=true",
+    "meta_judge.pairs=[true,false]",
+    "selector.actor.options.rho=[0.0,0.32]",
+    "prompts.per_iteration=24",
+    "prompts.shard_size=8",
+    "sft.judge_examples=96",
+    "sft.train.save_steps=2",
+    "train.save_steps=2",
+    "evaluation.prompts=24",
+    "evaluation.judge_prompts=8",
+];
+
 /// What a command printed on standard output and on standard error.
 pub fn text(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -81,4 +98,19 @@ pub fn hashes(folder: &Path, keep: &dyn Fn(&Path) -> bool) -> BTreeMap<PathBuf, 
         }
     }
     result
+}
+
+/// The records of a stage's folder, in the order of its shards.
+///
+/// # Panics
+/// When a shard cannot be read.
+pub fn records(folder: &Path) -> Vec<Value> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
+    paths.sort();
+    let lines = paths.iter().flat_map(|path| {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    });
+    lines.collect()
 }

@@ -11,22 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metareward_tests::{hashes, metareward, text};
-
-/// Shorter in every dimension, with every stage in it.
-const SHORT: [&str; 11] = [
-    "iterations=2",
-    "actor.pairs=true",
-    "meta_judge.pairs=[true,false]",
-    "selector.actor.options.rho=[0.0,0.32]",
-    "prompts.per_iteration=24",
-    "prompts.shard_size=8",
-    "sft.judge_examples=96",
-    "sft.train.save_steps=2",
-    "train.save_steps=2",
-    "evaluation.prompts=24",
-    "evaluation.judge_prompts=8",
-];
+use metareward_tests::{SHORT, hashes, metareward, text};
 
 fn run(folder: &Path) -> std::process::Command {
     let mut command = metareward(["run", "experiments/quickstart", "--run"]);

@@ -15,25 +15,10 @@ use std::{
 };
 
 use metareward_tests::{
-    hashes, metareward,
+    SHORT, hashes, metareward,
     processes::{as_slurm, by_hand, free_port, ranks_of, signal, torchrun, under_torchrun},
     root, text,
 };
-
-/// Shorter in every dimension, with every stage in it.
-const SHORT: [&str; 11] = [
-    "iterations=2",
-    "actor.pairs=true",
-    "meta_judge.pairs=[true,false]",
-    "selector.actor.options.rho=[0.0,0.32]",
-    "prompts.per_iteration=24",
-    "prompts.shard_size=8",
-    "sft.judge_examples=96",
-    "sft.train.save_steps=2",
-    "train.save_steps=2",
-    "evaluation.prompts=24",
-    "evaluation.judge_prompts=8",
-];
 
 /// The quickstart with a sampler that reshapes: every rank has to make it.
 fn experiment() -> &'static Path {

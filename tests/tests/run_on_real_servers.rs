@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metareward_tests::{metareward, root, text};
+use metareward_tests::{metareward, records, root, text};
 use serde_json::Value;
 
 /// The Python with the servers, or `None` with a message.
@@ -148,17 +148,6 @@ impl Experiment {
             "engine.asking.in_flight=1".into(),
         ]
     }
-}
-
-fn records(folder: &Path) -> Vec<Value> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
-    paths.sort();
-    let lines = paths.iter().flat_map(|path| {
-        let text = fs::read_to_string(path).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
-    });
-    lines.collect()
 }
 
 /// What servers took up, as the run kept it.

@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metareward_tests::{hashes, metareward, text};
+use metareward_tests::{hashes, metareward, records, text};
 use proxy::{Proxy, Trouble, all_kinds};
 use scripted::Scripted;
 use serde_json::Value;
@@ -239,15 +239,4 @@ fn a_stronger_judge_is_one_line() {
     let asked = server.seen().len();
     checked(&run(&folder, &[], &former).env("METAREWARD_JUDGE_KEY", "sk-very-secret").output().unwrap());
     assert_eq!(server.seen().len(), asked, "all is there");
-}
-
-fn records(folder: &Path) -> Vec<Value> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
-    paths.sort();
-    let lines = paths.iter().flat_map(|path| {
-        let text = fs::read_to_string(path).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
-    });
-    lines.collect()
 }

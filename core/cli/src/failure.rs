@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use metareward_remote::RemoteError;
+
 /// Exit codes, as documented in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -48,6 +50,18 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Self {
+        let code = match &error {
+            RemoteError::Stopped => Code::Interrupted,
+            RemoteError::Cache { .. } | RemoteError::Http(_) => Code::Machine,
+            RemoteError::Models { .. } => Code::Run,
+            _ => Code::Input,
+        };
+        Self::new(code, error)
     }
 }
 

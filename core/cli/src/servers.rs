@@ -91,7 +91,7 @@ fn generator(
         key: key.clone(),
     };
     let options = pool_options(&config.engine.asking, config.seed);
-    let pool = Pool::new(addresses.into_iter().map(endpoint).collect(), options).map_err(failure)?;
+    let pool = Pool::new(addresses.into_iter().map(endpoint).collect(), options).map_err(Failure::from)?;
     let change = change(section, pool.endpoints().count());
     machine.insert("generator".to_owned(), "servers".to_owned());
     let context = metareward_remote::read_card(model).map_err(engine::failure)?.context;
@@ -123,7 +123,7 @@ fn generator(
         Err(error) => Err(EngineError::Model { folder: folder.to_owned(), message: error.to_string() }),
     };
     let measure = EngineMeasure::new(settings.clone());
-    let servers = Servers::new(&pool, options, Box::new(identify), Some(Box::new(measure))).map_err(failure)?;
+    let servers = Servers::new(&pool, options, Box::new(identify), Some(Box::new(measure))).map_err(Failure::from)?;
     let kept = folder.join("served.jsonl");
     let mut told = 0;
     let tell = move |servers: &Servers| {
@@ -175,7 +175,7 @@ fn role(
         let found = match named {
             Some(named) if !named.is_empty() => named.to_owned(),
             _ => metareward_remote::only_model(&address, key.as_ref(), timeouts)
-                .map_err(|error| failure(error).hint(format!("name the model after a #, as in {one}#model")))?,
+                .map_err(|error| Failure::from(error).hint(format!("name the model after a #, as in {one}#model")))?,
         };
         if let Some(other) = model.as_ref().filter(|model| **model != found) {
             return Err(wrong(format!("{name}: servers of one role have one model, not {other} and {found}")));
@@ -183,7 +183,7 @@ fn role(
         model = Some(found.clone());
         endpoints.push(Endpoint { address, model: found, answers_as: None, key: key.clone() });
     }
-    let pool = Pool::new(endpoints, pool_options(asking, config.seed)).map_err(failure)?;
+    let pool = Pool::new(endpoints, pool_options(asking, config.seed)).map_err(Failure::from)?;
     preflight::check(&pool, "roles", model.as_deref(), false, None)?;
     preflight::record(&pool, &format!("role {}", pool.model()), machine);
     let hash = Fingerprint::of_bytes(name.as_bytes());
@@ -245,9 +245,9 @@ fn check_words(experiment: &Experiment, section: &ServersSection) -> Result<(), 
 /// The key that servers are asked with, if any.
 fn key(experiment: &Experiment, section: &str, asking: &AskingSection) -> Result<Option<Key>, Failure> {
     if let Some(file) = &asking.key_file {
-        return Key::from_file(&experiment.folder().join(file)).map(Some).map_err(failure);
+        return Key::from_file(&experiment.folder().join(file)).map(Some).map_err(Failure::from);
     }
-    let key = Key::from_variable(&asking.key_variable).map_err(failure)?;
+    let key = Key::from_variable(&asking.key_variable).map_err(Failure::from)?;
     let by_default = AskingSection::default().key_variable == asking.key_variable
         || metareward_runtime::RolesSection::default().asking.key_variable == asking.key_variable;
     if key.is_none() && !by_default {
@@ -276,14 +276,4 @@ fn pool_options(asking: &AskingSection, seed: u64) -> PoolOptions {
 /// A value that cannot be used, with the place it came from.
 fn wrong(experiment: &Experiment, key: &str, message: &str) -> Failure {
     Failure::new(Code::Input, format!("{}: `{key}`: {message}", experiment.place(key)))
-}
-
-fn failure(error: RemoteError) -> Failure {
-    let code = match &error {
-        RemoteError::Stopped => Code::Interrupted,
-        RemoteError::Cache { .. } | RemoteError::Http(_) => Code::Machine,
-        RemoteError::Models { .. } => Code::Run,
-        _ => Code::Input,
-    };
-    Failure::new(code, error)
 }

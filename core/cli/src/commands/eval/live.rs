@@ -130,14 +130,14 @@ fn ask_servers(sheet: &Sheet, args: &LiveArgs) -> Result<Answers, Failure> {
         .collect::<Result<_, _>>()
         .map_err(|error| no_judge(args, error))?;
     let key = match &args.judge_key_file {
-        Some(path) => Some(Key::from_file(path).map_err(failure)?),
-        None => Key::from_variable(&args.judge_key_variable).map_err(failure)?,
+        Some(path) => Some(Key::from_file(path).map_err(Failure::from)?),
+        None => Key::from_variable(&args.judge_key_variable).map_err(Failure::from)?,
     };
     let timeouts = Timeouts { total: Duration::from_secs_f64(args.timeout), ..Timeouts::default() };
     let model = match (&args.judge_model, addresses.first()) {
         (Some(model), _) => model.clone(),
         (None, Some(first)) => only_model(first, key.as_ref(), timeouts).map_err(|error| {
-            failure(error).hint("--judge-model names the model, and then the server need not be asked")
+            Failure::from(error).hint("--judge-model names the model, and then the server need not be asked")
         })?,
         (None, None) => return Err(Failure::new(Code::Bug, "no judge")),
     };
@@ -156,9 +156,9 @@ fn ask_servers(sheet: &Sheet, args: &LiveArgs) -> Result<Answers, Failure> {
         patience: Duration::from_secs_f64(args.patience),
     };
     let options = PoolOptions { schedule, timeouts };
-    let mut pool = Pool::new(addresses.iter().map(endpoint).collect(), options).map_err(failure)?;
+    let mut pool = Pool::new(addresses.iter().map(endpoint).collect(), options).map_err(Failure::from)?;
     if let Some(folder) = &args.cache {
-        pool = pool.with_cache(Cache::open(folder).map_err(failure)?);
+        pool = pool.with_cache(Cache::open(folder).map_err(Failure::from)?);
     }
     let requests = requests(sheet, args);
     let bar = bar(requests.len());
@@ -168,7 +168,7 @@ fn ask_servers(sheet: &Sheet, args: &LiveArgs) -> Result<Answers, Failure> {
         said[place as usize] = outcome.map_err(|failure| failure.to_string()).and_then(words);
         Ok(())
     };
-    let counts = pool.run(requests.into_iter(), &mut take, &interrupt::asked).map_err(failure)?;
+    let counts = pool.run(requests.into_iter(), &mut take, &interrupt::asked).map_err(Failure::from)?;
     bar.finish_and_clear();
     let asked = Asked {
         judge: pool.model().to_owned(),
@@ -191,20 +191,10 @@ fn words(answer: Answer) -> Said {
 fn no_judge(args: &LiveArgs, error: RemoteError) -> Failure {
     let first = args.judge.first().map(String::as_str).unwrap_or_default();
     if first.contains(':') {
-        return failure(error);
+        return error.into();
     }
     Failure::new(Code::Input, format!("--judge {first}: no such model folder, and no server's address"))
         .hint("a server is openai:URL; a name for tables is --judge-name")
-}
-
-fn failure(error: RemoteError) -> Failure {
-    let code = match &error {
-        RemoteError::Stopped => Code::Interrupted,
-        RemoteError::Cache { .. } | RemoteError::Http(_) => Code::Machine,
-        RemoteError::Models { .. } => Code::Run,
-        _ => Code::Input,
-    };
-    Failure::new(code, error)
 }
 
 /// Questions that a model folder answers between two writes to the cache.
@@ -212,7 +202,7 @@ const TOGETHER: usize = 64;
 
 fn ask_folder(sheet: &Sheet, folder: &Path, args: &LiveArgs) -> Result<Answers, Failure> {
     let settings = engine::Settings::of_device(&args.device)?;
-    let mut cache = args.cache.as_deref().map(Cache::open).transpose().map_err(failure)?;
+    let mut cache = args.cache.as_deref().map(Cache::open).transpose().map_err(Failure::from)?;
     // The weights and how they are computed are what the answers depend on.
     let name = match &cache {
         Some(_) => {
@@ -226,7 +216,12 @@ fn ask_folder(sheet: &Sheet, folder: &Path, args: &LiveArgs) -> Result<Answers, 
     let mut said: Vec<Said> = vec![Err("not asked".to_owned()); requests.len()];
     let mut open = Vec::new();
     for (place, request) in requests.iter().enumerate() {
-        match cache.as_mut().map(|cache| cache.get(request.fingerprint(&name))).transpose().map_err(failure)?.flatten()
+        match cache
+            .as_mut()
+            .map(|cache| cache.get(request.fingerprint(&name)))
+            .transpose()
+            .map_err(Failure::from)?
+            .flatten()
         {
             Some(answer) => said[place] = words(answer),
             None => open.push(place),
@@ -263,7 +258,7 @@ fn ask_folder(sheet: &Sheet, folder: &Path, args: &LiveArgs) -> Result<Answers, 
                 let completion = Completion { text: answer.text.clone(), finish: answer.finish, logprobs: None };
                 let usage = Some(Usage { prompt: 0, completion: answer.tokens });
                 let kept = Answer { completions: vec![completion], usage };
-                cache.put(requests[*place].fingerprint(&name), &kept).map_err(failure)?;
+                cache.put(requests[*place].fingerprint(&name), &kept).map_err(Failure::from)?;
             }
             said[*place] = Ok(answer.text);
         }
