@@ -245,6 +245,43 @@ fn greedy_texts_are_those_of_this_process() {
     }
 }
 
+/// A trainer that wants the servers' memory: it fails where one still listens, and moves one weight.
+const TRAINER: &str = r#"
+import shutil, socket, sys
+from safetensors.torch import load_file, save_file
+port, model, data, output = sys.argv[1:]
+if socket.socket().connect_ex(("127.0.0.1", int(port))) == 0:
+    sys.exit("a server is there while the model is trained")
+shutil.copytree(model, output, dirs_exist_ok=True)
+weights = load_file(f"{output}/model.safetensors")
+weights["model.norm.weight"] *= 1.5
+save_file(weights, f"{output}/model.safetensors", {"format": "pt"})
+"#;
+
+/// `while_training = "stop"`: servers end before training, start again with the new model, and say that it is it.
+#[test]
+fn servers_rest_while_a_model_is_trained() {
+    let Some(python) = python() else { return };
+    let experiment = Experiment::new(python);
+    let port = free_port();
+    let script = experiment.folder("trainer.py");
+    fs::write(&script, TRAINER).unwrap();
+    let command = format!("{} {} {port} {{model}} {{data}} {{output}}", experiment.python.display(), script.display());
+    let set = |rests: &str| {
+        let mut set = experiment.llama_cpp(&[port]);
+        set.push(format!("train.command={command:?}"));
+        set.push(format!("engine.servers.while_training={rests}"));
+        set
+    };
+    experiment.checked("rests", &set("stop"));
+    let served = served(&experiment.folder("rests"));
+    assert_eq!(served.len(), 2, "the seed and M1: {served:?}");
+    assert_ne!(served[0]["weights"], served[1]["weights"]);
+    // The trainer does see a server that stays.
+    let (_, messages) = text(&experiment.run("stays", &set("keep")).output().unwrap());
+    assert!(messages.contains("a server is there while the model is trained"), "{messages}");
+}
+
 /// A server that does not take up the new model is refused, by name.
 #[test]
 fn a_server_with_the_former_weights_is_refused() {
