@@ -74,7 +74,13 @@ impl Experiment {
 
     fn run(&self, name: &str, set: &[String]) -> Command {
         let mut command = metareward(["run", "experiments/quickstart", "--no-report", "--run"]);
-        command.arg(self.folder(name)).env("HF_HUB_OFFLINE", "1").env("OMP_NUM_THREADS", "1");
+        command.arg(self.folder(name));
+        self.settle(command, set)
+    }
+
+    /// The command with our settings and these.
+    fn settle(&self, mut command: Command, set: &[String]) -> Command {
+        command.env("HF_HUB_OFFLINE", "1").env("OMP_NUM_THREADS", "1");
         let short = [
             "iterations=2",
             "actor.responses=4",
@@ -280,6 +286,38 @@ fn servers_rest_while_a_model_is_trained() {
     // The trainer does see a server that stays.
     let (_, messages) = text(&experiment.run("stays", &set("keep")).output().unwrap());
     assert!(messages.contains("a server is there while the model is trained"), "{messages}");
+}
+
+/// `bench engine` asks the servers what the experiment will, and `plan` reckons with what it measured.
+#[test]
+fn servers_are_measured_for_a_plan() {
+    let Some(python) = python() else { return };
+    let experiment = Experiment::new(python);
+    let port = free_port();
+    let set = experiment.llama_cpp(&[port]);
+    let file = experiment.folder("engine.toml");
+    let bench = ["bench", "engine", "experiments/quickstart", "--json", "--repeats", "1", "--steps", "1", "-o"];
+    let mut bench = metareward(bench);
+    bench.arg(&file);
+    let output = experiment.settle(bench, &set).output().unwrap();
+    let (shown, messages) = text(&output);
+    assert!(output.status.success(), "{messages}");
+    let figures: Value = serde_json::from_str(&shown).unwrap();
+    println!("{figures}");
+    // The server starts Python and converts the model in that time.
+    assert!(figures["load_seconds"]["median"].as_f64().unwrap() > 0.05, "{figures}");
+    for kind in ["responses", "judgments", "verdicts"] {
+        assert!(figures[kind]["overall"]["median"].as_f64().unwrap() > 0.0, "{figures}");
+    }
+    let mut plan = metareward(["plan", "experiments/quickstart", "--json", "--engine"]);
+    plan.arg(&file);
+    let output = experiment.settle(plan, &set).output().unwrap();
+    let (plan, messages) = text(&output);
+    assert!(output.status.success(), "{messages}");
+    let plan: Value = serde_json::from_str(plan.lines().last().unwrap()).unwrap();
+    println!("{}", plan["time"]["seconds"]);
+    assert!(plan["time"]["seconds"].as_f64().unwrap() > 0.0, "{plan}");
+    assert!(running(&port.to_string()).is_empty(), "stopped at the end");
 }
 
 /// A server that does not take up the new model is refused, by name.

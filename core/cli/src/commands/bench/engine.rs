@@ -150,10 +150,12 @@ fn measure(
             };
             let began = Instant::now();
             generator.load(folder).map_err(engine::failure)?;
-            loading.push(began.elapsed().as_secs_f64());
+            let loaded = began.elapsed();
             let seed = 1000 * repeat;
             let asked = sample.responses(seed).map_err(experiment::failure)?;
             warm_up(&mut *generator, sample, &asked)?;
+            // Servers take a model up when they are first asked.
+            loading.push(if remote { began.elapsed() } else { loaded }.as_secs_f64());
             let answers = kind(&mut *generator, sample, Part::Actor, &asked, &mut responses)?;
             let asked = sample.judgments(&answers, seed + 1).map_err(experiment::failure)?;
             let judged = kind(&mut *generator, sample, Part::Judge, &asked, &mut judgments)?;
