@@ -91,7 +91,7 @@ fn generator(
         key: key.clone(),
     };
     let options = pool_options(&config.engine.asking, config.seed);
-    let pool = Pool::new(addresses.into_iter().map(endpoint).collect(), options).map_err(Failure::from)?;
+    let pool = Pool::new(addresses.into_iter().map(endpoint).collect(), options)?;
     let change = change(section, pool.endpoints().count());
     machine.insert("generator".to_owned(), "servers".to_owned());
     let context = metareward_remote::read_card(model).map_err(engine::failure)?.context;
@@ -123,7 +123,7 @@ fn generator(
         Err(error) => Err(EngineError::Model { folder: folder.to_owned(), message: error.to_string() }),
     };
     let measure = EngineMeasure::new(settings.clone());
-    let servers = Servers::new(&pool, options, Box::new(identify), Some(Box::new(measure))).map_err(Failure::from)?;
+    let servers = Servers::new(&pool, options, Box::new(identify), Some(Box::new(measure)))?;
     let kept = folder.join("served.jsonl");
     let mut told = 0;
     let tell = move |servers: &Servers| {
@@ -183,7 +183,7 @@ fn role(
         model = Some(found.clone());
         endpoints.push(Endpoint { address, model: found, answers_as: None, key: key.clone() });
     }
-    let pool = Pool::new(endpoints, pool_options(asking, config.seed)).map_err(Failure::from)?;
+    let pool = Pool::new(endpoints, pool_options(asking, config.seed))?;
     preflight::check(&pool, "roles", model.as_deref(), false, None)?;
     preflight::record(&pool, &format!("role {}", pool.model()), machine);
     let hash = Fingerprint::of_bytes(name.as_bytes());
@@ -247,7 +247,7 @@ fn key(experiment: &Experiment, section: &str, asking: &AskingSection) -> Result
     if let Some(file) = &asking.key_file {
         return Key::from_file(&experiment.folder().join(file)).map(Some).map_err(Failure::from);
     }
-    let key = Key::from_variable(&asking.key_variable).map_err(Failure::from)?;
+    let key = Key::from_variable(&asking.key_variable)?;
     let by_default = AskingSection::default().key_variable == asking.key_variable
         || metareward_runtime::RolesSection::default().asking.key_variable == asking.key_variable;
     if key.is_none() && !by_default {

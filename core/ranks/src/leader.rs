@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Rank 0 before the others, which [`follow`](crate::follow). When one of them was asked to stop, a call that was nearly
-/// over still gives its answers, and every later one of these engines ends with [`EngineError::Stopped`].
+/// over still gives its answers, and every later one that draws, measures or trains ends with [`EngineError::Stopped`].
 pub struct Leader<'x> {
     exchange: &'x dyn Exchange,
     wish: Wish,
@@ -106,7 +106,6 @@ impl LeadingGenerator<'_, '_> {
         guides: &Guides<'_>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError> {
-        self.wish.refuse()?;
         let guided = Guided {
             occasion: guides.occasion,
             reshape: guides.reshape.is_some(),
@@ -169,6 +168,7 @@ impl Generator for LeadingGenerator<'_, '_> {
         guides: &Guides<'_>,
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Generation>>, EngineError> {
+        self.wish.refuse()?;
         if guides.occasion.is_none() && (guides.reshape.is_some() || guides.complete.is_some()) {
             return self.own.generate(requests, guides, watch);
         }

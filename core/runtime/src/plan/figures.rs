@@ -35,7 +35,7 @@ pub struct EngineFigures {
     pub random_weights: bool,
     /// Most memory that the process has taken, GPU memory not included, in bytes.
     pub peak_bytes: u64,
-    /// Seconds to load the model for generation.
+    /// Seconds to load the model for generation; of servers, until their first answer with it.
     pub load_seconds: Figure,
     /// Mean lengths of answers in tokens.
     pub lengths: AnswerLengths,

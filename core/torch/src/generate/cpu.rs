@@ -182,7 +182,8 @@ impl Drop for CpuModel {
         let mut layers = std::mem::take(&mut self.layers);
         let others = layers.split_off(layers.len() / 2);
         thread::scope(|scope| {
-            scope.spawn(|| drop(others));
+            // Where no thread can be started the layers go with the closure, here.
+            let _ = thread::Builder::new().spawn_scoped(scope, move || drop(others));
             drop(layers);
         });
     }

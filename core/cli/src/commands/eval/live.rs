@@ -130,8 +130,8 @@ fn ask_servers(sheet: &Sheet, args: &LiveArgs) -> Result<Answers, Failure> {
         .collect::<Result<_, _>>()
         .map_err(|error| no_judge(args, error))?;
     let key = match &args.judge_key_file {
-        Some(path) => Some(Key::from_file(path).map_err(Failure::from)?),
-        None => Key::from_variable(&args.judge_key_variable).map_err(Failure::from)?,
+        Some(path) => Some(Key::from_file(path)?),
+        None => Key::from_variable(&args.judge_key_variable)?,
     };
     let timeouts = Timeouts { total: Duration::from_secs_f64(args.timeout), ..Timeouts::default() };
     let model = match (&args.judge_model, addresses.first()) {
@@ -156,9 +156,9 @@ fn ask_servers(sheet: &Sheet, args: &LiveArgs) -> Result<Answers, Failure> {
         patience: Duration::from_secs_f64(args.patience),
     };
     let options = PoolOptions { schedule, timeouts };
-    let mut pool = Pool::new(addresses.iter().map(endpoint).collect(), options).map_err(Failure::from)?;
+    let mut pool = Pool::new(addresses.iter().map(endpoint).collect(), options)?;
     if let Some(folder) = &args.cache {
-        pool = pool.with_cache(Cache::open(folder).map_err(Failure::from)?);
+        pool = pool.with_cache(Cache::open(folder)?);
     }
     let requests = requests(sheet, args);
     let bar = bar(requests.len());
@@ -168,7 +168,7 @@ fn ask_servers(sheet: &Sheet, args: &LiveArgs) -> Result<Answers, Failure> {
         said[place as usize] = outcome.map_err(|failure| failure.to_string()).and_then(words);
         Ok(())
     };
-    let counts = pool.run(requests.into_iter(), &mut take, &interrupt::asked).map_err(Failure::from)?;
+    let counts = pool.run(requests.into_iter(), &mut take, &interrupt::asked)?;
     bar.finish_and_clear();
     let asked = Asked {
         judge: pool.model().to_owned(),
@@ -202,7 +202,7 @@ const TOGETHER: usize = 64;
 
 fn ask_folder(sheet: &Sheet, folder: &Path, args: &LiveArgs) -> Result<Answers, Failure> {
     let settings = engine::Settings::of_device(&args.device)?;
-    let mut cache = args.cache.as_deref().map(Cache::open).transpose().map_err(Failure::from)?;
+    let mut cache = args.cache.as_deref().map(Cache::open).transpose()?;
     // The weights and how they are computed are what the answers depend on.
     let name = match &cache {
         Some(_) => {
@@ -216,13 +216,7 @@ fn ask_folder(sheet: &Sheet, folder: &Path, args: &LiveArgs) -> Result<Answers, 
     let mut said: Vec<Said> = vec![Err("not asked".to_owned()); requests.len()];
     let mut open = Vec::new();
     for (place, request) in requests.iter().enumerate() {
-        match cache
-            .as_mut()
-            .map(|cache| cache.get(request.fingerprint(&name)))
-            .transpose()
-            .map_err(Failure::from)?
-            .flatten()
-        {
+        match cache.as_mut().map(|cache| cache.get(request.fingerprint(&name))).transpose()?.flatten() {
             Some(answer) => said[place] = words(answer),
             None => open.push(place),
         }
@@ -258,7 +252,7 @@ fn ask_folder(sheet: &Sheet, folder: &Path, args: &LiveArgs) -> Result<Answers, 
                 let completion = Completion { text: answer.text.clone(), finish: answer.finish, logprobs: None };
                 let usage = Some(Usage { prompt: 0, completion: answer.tokens });
                 let kept = Answer { completions: vec![completion], usage };
-                cache.put(requests[*place].fingerprint(&name), &kept).map_err(Failure::from)?;
+                cache.put(requests[*place].fingerprint(&name), &kept)?;
             }
             said[*place] = Ok(answer.text);
         }
